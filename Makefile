@@ -1,0 +1,110 @@
+# `make` or `make help` lists the targets. All that is needed is Python 3.11 or newer (with venv) and make.
+# Works with GNU make 3.81, which macOS has.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest
+
+# Test suites with a target of their own: `make test` leaves them out, `make smoke` runs each in its short form.
+# The markers are explained in pyproject.toml.
+SUITES := chaos or fuzz or model or mutants or soak or bench
+
+LOCK = $(BIN)/pip-compile --quiet --no-config --generate-hashes --strip-extras --allow-unsafe --no-header \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-build-isolation $(if $(UPGRADE),--upgrade)
+
+# Empty where .venv has a Python that runs; else what is wrong with $(PYTHON), if anything. Runs on old Pythons, too.
+PYTHON_PROBLEM = $(shell $(BIN)/python -c '' 2>/dev/null && exit; \
+	command -v $(PYTHON) >/dev/null 2>&1 || { echo "'$(PYTHON)' was not found"; exit; }; \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "'$(PYTHON)' is older than Python 3.11"; exit; }; \
+	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || echo "'$(PYTHON)' comes without venv (Debian: python3-venv)")
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help .venv run test smoke lint format chaos fuzz test-model mutants soak bench bench-backfill audit lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# ------------------------------------------------------------------------------------------------------------ environment
+
+.venv: .venv/.project-installed ## Create .venv from the locked requirements; another Python: make .venv PYTHON=python3.12
+
+# Every package by version and hash. Runs again only when the lock changes; an interpreter that has gone is replaced.
+.venv/.requirements-installed: requirements-dev.txt
+	$(if $(PYTHON_PROBLEM),$(error Python 3.11 or newer with venv is needed, but $(PYTHON_PROBLEM). Try: make $(MAKECMDGOALS) PYTHON=python3.12))
+	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@echo "Installing the locked requirements into .venv ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@touch $@
+
+# The project itself, editable, built by the locked hatchling: nothing is fetched.
+.venv/.project-installed: .venv/.requirements-installed pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# -------------------------------------------------------------------------------------------------------------------- run
+
+run: .venv ## The whole system on this machine, with a scenario; stays up until Ctrl-C, ONCE=1 ends after the scenario
+	@$(BIN)/catalog demo $(if $(ONCE),--once)
+
+# ----------------------------------------------------------------------------------------------------------------- checks
+
+test: .venv ## All tests but the suites below; more pytest options: make test ARGS="-k envelope"
+	@$(PYTEST) -m "not ($(SUITES))" $(ARGS)
+
+smoke: .venv ## The short form of every suite below
+	@SUITE_SIZE=short $(PYTEST) -m "$(SUITES)" $(ARGS)
+
+lint: .venv ## Formatting, style, types, import directions, safe DDL
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m migrations.lint
+
+format: .venv ## Put the formatting right, and what ruff can put right by itself
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+# ----------------------------------------------------------------------------------------------------------------- suites
+
+chaos: .venv ## Long: processes killed, stopped and cut off while commands flow
+	@SUITE_SIZE=long $(PYTEST) -m chaos $(ARGS)
+
+fuzz: .venv ## Long: generated messages against real workers
+	@SUITE_SIZE=long $(PYTEST) -m fuzz $(ARGS)
+
+test-model: .venv ## Long: random batches against a plain-Python model
+	@SUITE_SIZE=long $(PYTEST) -m model $(ARGS)
+
+mutants: .venv ## Long: each protection removed in turn, and its test must fail
+	@SUITE_SIZE=long $(PYTEST) -m mutants $(ARGS)
+
+soak: .venv ## Long: mixed load for hours
+	@SUITE_SIZE=long $(PYTEST) -m soak $(ARGS)
+
+bench: .venv ## Commands a second, beside the usual handler
+	@$(BIN)/python -m tests.benchmarks.commands $(ARGS)
+
+bench-backfill: .venv ## Backfilled rows a second, beside one plain UPDATE
+	@$(BIN)/python -m tests.benchmarks.backfill $(ARGS)
+
+# ------------------------------------------------------------------------------------------------------------ maintenance
+
+# Strict: a package that the advisory service does not know, or a service that does not answer, fails the audit.
+# The other two locks are parts of this one, which a test makes sure of.
+audit: .venv ## Known vulnerabilities in the locked requirements
+	@$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements-dev.txt
+
+# Made with the oldest Python that is supported, so that what only that one needs is locked, too.
+lock: .venv ## Re-make requirements*.txt from pyproject.toml, keeping what still fits; newest versions: make lock UPGRADE=1
+	@$(LOCK) --output-file requirements-build.txt --build-deps-for wheel --only-build-deps pyproject.toml
+	@$(LOCK) --output-file requirements.txt --constraint requirements-build.txt pyproject.toml
+	@$(LOCK) --output-file requirements-dev.txt --extra stack --extra dev \
+		--constraint requirements-build.txt --constraint requirements.txt pyproject.toml
+
+clean: ## Stop the embedded stack; remove .venv, .local and the tools' caches of this checkout
+	@if [ -e .local/stack.env ] && [ -x $(BIN)/catalog ]; then $(BIN)/catalog stack down; fi
+	@rm -rf .venv .local build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,227 @@
+"""From a record's bytes to a request, or to the reason why it is none.
+
+Nothing here raises for bad input: what a producer may send is data. The steps follow the contract's order of checks:
+the record's own form, reply_to, size, envelope. Authentication and everything after it is not decided here.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from contracts.canonical import canonical
+from contracts.errors import CatalogError, MalformedMessageError, MessageTooLargeError
+from contracts.ijson import NotIJsonError, read
+from contracts.kinds import Kind
+from contracts.topics import Topics
+
+MAX_BODY_BYTES: Final = 256 * 1024
+MAX_HEADER_BYTES: Final = 16 * 1024
+
+_PRINTABLE = re.compile(rb"[ -~]{1,128}")
+_DEADLINE = re.compile(rb"[0-9]{1,15}")
+_KNOWN: Final = frozenset({"message_id", "correlation_id", "reply_to", "authorization", "deadline", "content-type"})
+_TRACE: Final = frozenset({"traceparent", "tracestate"})
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class RawRecord(Protocol):
+    """What is read of a record."""
+
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+class UnreadableRecord(Exception):  # noqa: N818 - a finding, not a failure of the program
+    """A header key that is not UTF-8: the record has no effect and no answer, it is dead-lettered without that header."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        super().__init__("header key is not UTF-8: " + ", ".join(key.hex() for key in keys))
+        self.keys = keys
+
+
+@dataclass(slots=True)
+class Headers:
+    """The headers of the contract, read; None where absent (or, with a fault noted, unusable)."""
+
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    authorization: bytes | None = None
+    deadline_ms: int | None = None
+    traceparent: bytes | None = None
+    tracestate: bytes | None = None
+    fault: CatalogError | None = None
+    """Why the message is malformed or too large, as far as the headers tell."""
+    reply_to_fault: str | None = None
+    """Why a present reply_to cannot be used."""
+
+
+@dataclass(slots=True)
+class Request:
+    """A readable request: not authenticated yet, and its kind, version and payload not judged."""
+
+    kind: str
+    version: int
+    payload_json: bytes
+    """The payload in canonical form (RFC 8785)."""
+    content: bytes = field(repr=False)
+    """What makes this message the same as another one: kind, version and payload in canonical form."""
+
+
+def read_headers(record: RawRecord, topics: Topics) -> Headers:
+    """Read the headers; every fault is noted in the result.
+
+    Raises `UnreadableRecord` when a header key is not UTF-8.
+    """
+    found: dict[str, bytes | None] = {}
+    repeated: set[str] = set()
+    size = 0
+    for name, value in record.headers:
+        size += len(name) + (len(value) if value else 0)
+        if name in found:
+            repeated.add(name)
+        found[name] = value
+        if not name.isascii():
+            _must_be_utf8(record.headers)
+    headers = Headers()
+    _read_reply_to(headers, found, repeated, topics)
+    message_id = found.get("message_id")
+    if message_id is not None and "message_id" not in repeated and _PRINTABLE.fullmatch(message_id):
+        headers.message_id = message_id.decode("ascii")
+    if size > MAX_HEADER_BYTES:
+        headers.fault = MessageTooLargeError(
+            "The headers are too large", {"header_bytes": size, "limit_bytes": MAX_HEADER_BYTES}
+        )
+    elif faulty := _first_fault(found, repeated):
+        headers.fault = malformed_header(*faulty)
+    correlation_id = found.get("correlation_id")
+    if correlation_id is not None and "correlation_id" not in repeated and _PRINTABLE.fullmatch(correlation_id):
+        headers.correlation_id = correlation_id.decode("ascii")
+    else:
+        headers.correlation_id = headers.message_id
+    if headers.fault is None:
+        headers.authorization = found.get("authorization")
+        deadline = found.get("deadline")
+        headers.deadline_ms = int(deadline) if deadline is not None else None
+    _read_trace(headers, found, repeated)
+    return headers
+
+
+def _must_be_utf8(headers: Sequence[tuple[str, bytes | None]]) -> None:
+    broken = []
+    for name, _ in headers:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            broken.append(name.encode("utf-8", "surrogateescape"))
+    if broken:
+        raise UnreadableRecord(broken)
+
+
+def _read_reply_to(
+    headers: Headers, found: Mapping[str, bytes | None], repeated: set[str], topics: Topics
+) -> None:
+    if "reply_to" not in found:
+        return
+    value = found["reply_to"]
+    if "reply_to" in repeated:
+        headers.reply_to_fault = "reply_to is repeated"
+    elif value is None:
+        headers.reply_to_fault = "reply_to is null"
+    elif not value.isascii() or not topics.is_reply_topic(name := value.decode("ascii")):
+        headers.reply_to_fault = f"reply_to is no topic {topics.replies}<name>"
+    else:
+        headers.reply_to = name
+
+
+def _first_fault(found: Mapping[str, bytes | None], repeated: set[str]) -> tuple[str, str] | None:
+    """Find the first of our headers that is not as the contract says: its name and what is wrong."""
+    for name in repeated & _KNOWN:
+        return name, "repeated"
+    for name, value in found.items():
+        if name not in _KNOWN or name == "reply_to":
+            continue
+        if value is None:
+            return name, "null"
+        if name in {"message_id", "correlation_id"}:
+            if not _PRINTABLE.fullmatch(value):
+                return name, "not 1-128 printable ASCII characters"
+        elif name == "deadline":
+            if not _DEADLINE.fullmatch(value):
+                return name, "not a time in milliseconds since the epoch"
+        elif name == "content-type":
+            if value != b"application/json":
+                return name, "not application/json"
+        elif not value.isascii():
+            return name, "not ASCII"
+    return None
+
+
+def _read_trace(headers: Headers, found: Mapping[str, bytes | None], repeated: set[str]) -> None:
+    """A bad trace context is ignored: it must never cost a message."""
+    if repeated & _TRACE:
+        return
+    traceparent = found.get("traceparent")
+    if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
+        headers.traceparent = traceparent
+        headers.tracestate = found.get("tracestate")
+
+
+def malformed_header(name: str, reason: str) -> MalformedMessageError:
+    """Say which header is wrong, and why."""
+    return MalformedMessageError(f"Header '{name}' is {reason}", {"header": name, "reason": reason})
+
+
+def read_request(record: RawRecord, headers: Headers, kinds: Mapping[str, Kind], topic: str) -> Request | CatalogError:
+    """Read size and envelope of a record whose headers are read; return the request or the refusal.
+
+    `topic` is `commands` or `queries`: a known kind on the other topic is malformed.
+    """
+    if isinstance(headers.fault, MessageTooLargeError):
+        return headers.fault
+    value = record.value
+    if value is not None and len(value) > MAX_BODY_BYTES:
+        return MessageTooLargeError("The body is too large", {"body_bytes": len(value), "limit_bytes": MAX_BODY_BYTES})
+    if headers.fault is not None:
+        return headers.fault
+    if headers.message_id is None:
+        return malformed_header("message_id", "missing") if topic == "commands" else _read_body(value, kinds, topic)
+    return _read_body(value, kinds, topic)
+
+
+def _read_body(value: bytes | None, kinds: Mapping[str, Kind], topic: str) -> Request | CatalogError:
+    try:
+        body = read(value or b"")
+        if not isinstance(body, dict):
+            return _malformed("the body is no JSON object")
+        payload = body.get("payload")
+        if not isinstance(payload, dict):
+            return _malformed("'payload' is no JSON object" if "payload" in body else "'payload' is missing", "payload")
+        payload_json = canonical(payload, value or b"")
+    except NotIJsonError as error:
+        return _malformed(str(error.reason), error.path)
+    kind = body.get("kind")
+    if not isinstance(kind, str) or not kind:
+        return _malformed("'kind' is no text" if "kind" in body else "'kind' is missing", "kind")
+    version = body.get("version", 1)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        return _malformed("'version' is no whole number above 0", "version")
+    if len(body) > (3 if "version" in body else 2):
+        unknown = sorted(body.keys() - {"kind", "version", "payload"})[0]
+        return _malformed("unknown field beside 'kind', 'version' and 'payload'", unknown)
+    known = kinds.get(kind)
+    if known is not None and known.topic != topic:
+        return MalformedMessageError(
+            f"Kind '{kind}' does not belong on this topic", {"field": "kind", "belongs_on": known.topic}
+        )
+    return Request(kind, version, payload_json, b"%b\n%d\n%b" % (kind.encode(), version, payload_json))
+
+
+def _malformed(reason: str, path: str | None = None) -> MalformedMessageError:
+    details: dict[str, object] = {"reason": reason}
+    if path:
+        details["field"] = path[:200]
+    return MalformedMessageError("The message is malformed: " + reason, details)

@@ -1,0 +1,251 @@
+"""Every way in which a request can be told "no": one class each, its statusCode and error_code named once, here.
+
+Whether an error is *stored* as the outcome of a command does not follow from its class but from the step that answered:
+what a use case returns is stored, what is refused before it is not (see `workers.pipeline`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from contracts import messages
+
+
+class CatalogError(Exception):
+    """The root: a message for people, a code for programs, details for both.
+
+    Use cases return errors inside `handlers.result.Failure`; they raise none for a business reason.
+    """
+
+    status_code: ClassVar[int] = 500
+    error_code: ClassVar[str] = "INTERNAL_ERROR"
+
+    def __init__(self, message: str, details: Mapping[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: Mapping[str, object] = details or {}
+
+
+class MalformedMessageError(CatalogError):
+    """Not JSON, a wrong envelope, a bad header, a missing message_id, a kind on the wrong topic."""
+
+    status_code = 400
+    error_code = "MALFORMED_MESSAGE"
+
+
+class UnknownKindError(CatalogError):
+    """No such kind; the details list those served."""
+
+    status_code = 400
+    error_code = "UNKNOWN_KIND"
+
+
+class UnsupportedVersionError(CatalogError):
+    """The kind has no such version; the details list those served."""
+
+    status_code = 400
+    error_code = "UNSUPPORTED_VERSION"
+
+
+class InvalidProductCodeError(CatalogError):
+    """A mnemonic that is not `^[A-Z0-9_]{1,50}$`."""
+
+    status_code = 400
+    error_code = "INVALID_PRODUCT_CODE"
+
+
+class BusinessRuleViolationError(CatalogError):
+    """The request is well-formed, but a rule of the domain forbids it now."""
+
+    status_code = 400
+    error_code = "BUSINESS_RULE_VIOLATION"
+
+
+class UnauthenticatedError(CatalogError):
+    """No token, a bad one, or one that was not valid when the broker stamped the message."""
+
+    status_code = 401
+    error_code = "UNAUTHENTICATED"
+
+
+class ForbiddenError(CatalogError):
+    """The caller lacks the role that the details name."""
+
+    status_code = 403
+    error_code = "FORBIDDEN"
+
+
+class NotFoundError(CatalogError):
+    """The thing named does not exist (any more)."""
+
+    status_code = 404
+
+
+class CustomerNotFoundError(NotFoundError):
+    """No living customer has this id."""
+
+    error_code = "CUSTOMER_NOT_FOUND"
+
+
+class ProductNotFoundError(NotFoundError):
+    """No product has this mnemonic or id."""
+
+    error_code = "PRODUCT_NOT_FOUND"
+
+
+class ProductVersionNotFoundError(NotFoundError):
+    """The product has no version of this label."""
+
+    error_code = "PRODUCT_VERSION_NOT_FOUND"
+
+
+class OrderNotFoundError(NotFoundError):
+    """No order of this customer has this id."""
+
+    error_code = "ORDER_NOT_FOUND"
+
+
+class OutcomeNotFoundError(NotFoundError):
+    """No outcome of this caller has this message_id."""
+
+    error_code = "OUTCOME_NOT_FOUND"
+
+
+class BackfillNotFoundError(NotFoundError):
+    """No backfill, or no change, of this name."""
+
+    error_code = "BACKFILL_NOT_FOUND"
+
+
+class AlreadyTakenError(CatalogError):
+    """The request collides with what exists."""
+
+    status_code = 409
+
+
+class CustomerAlreadyExistsError(AlreadyTakenError):
+    """The e-mail or the given id is taken."""
+
+    error_code = "CUSTOMER_ALREADY_EXISTS"
+
+
+class ProductAlreadyExistsError(AlreadyTakenError):
+    """The mnemonic is taken."""
+
+    error_code = "PRODUCT_ALREADY_EXISTS"
+
+
+class ProductVersionAlreadyExistsError(AlreadyTakenError):
+    """The product has a version of this label."""
+
+    error_code = "PRODUCT_VERSION_ALREADY_EXISTS"
+
+
+class OrderAlreadyExistsError(AlreadyTakenError):
+    """The given order id is taken."""
+
+    error_code = "ORDER_ALREADY_EXISTS"
+
+
+class OverlappingDateRangeError(AlreadyTakenError):
+    """The version would overlap another one, which the details name."""
+
+    error_code = "OVERLAPPING_DATE_RANGE"
+
+
+class VersionConflictError(AlreadyTakenError):
+    """`expected_version` is not the version that is stored."""
+
+    error_code = "VERSION_CONFLICT"
+
+
+class IllegalTransitionError(AlreadyTakenError):
+    """The state machine has no such edge; the details list the legal ones."""
+
+    error_code = "ILLEGAL_TRANSITION"
+
+
+class MessageIdReusedError(AlreadyTakenError):
+    """This caller used the message_id before, for other content."""
+
+    error_code = "MESSAGE_ID_REUSED"
+
+
+class GoneError(CatalogError):
+    """It was there once; it never comes back."""
+
+    status_code = 410
+
+
+class VersionRemovedError(GoneError):
+    """The version is past its sunset, and refusing is switched on."""
+
+    error_code = "VERSION_REMOVED"
+
+
+class OutcomeErasedError(GoneError):
+    """The outcome held data of a customer deleted since; its id stays used."""
+
+    error_code = "OUTCOME_ERASED"
+
+
+class OutcomeExpiredError(GoneError):
+    """The message is older than the outcomes that are kept: applying it might do it twice."""
+
+    error_code = "OUTCOME_EXPIRED"
+
+
+class MessageTooLargeError(CatalogError):
+    """The body or the headers exceed their limit."""
+
+    status_code = 413
+    error_code = "MESSAGE_TOO_LARGE"
+
+
+class ResponseTooLargeError(CatalogError):
+    """The reply exceeds its limit; a command's effect stands."""
+
+    status_code = 413
+    error_code = "RESPONSE_TOO_LARGE"
+
+
+class BusinessRuleError(CatalogError):
+    """A rule cannot be used: it is no valid schema, or cannot be evaluated within its bounds."""
+
+    status_code = 422
+    error_code = "BUSINESS_RULE_ERROR"
+
+
+class ValidationFailedError(CatalogError):
+    """One or more fields of the payload are wrong; the details name each."""
+
+    status_code = 422
+    error_code = "VALIDATION_FAILED"
+
+    def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
+        """`errors`: mappings of field (a dotted path inside the payload), message and type; at least one."""
+        only = errors[0] if len(errors) == 1 else None
+        super().__init__(
+            messages.validation_failed(only["field"], only["message"]) if only else messages.REQUEST_VALIDATION_FAILED,
+            {"validation_errors": list(errors)},
+        )
+
+
+class RateLimitedError(CatalogError):
+    """The caller's window is full; `retry_after_ms` says when it has room again."""
+
+    status_code = 429
+    error_code = "RATE_LIMITED"
+
+
+class InternalError(CatalogError):
+    """A defect of ours. The incident id is in the log, too; the message is dead-lettered and may be sent again."""
+
+    status_code = 500
+    error_code = "INTERNAL_ERROR"
+
+
+class DeadlineExceededError(CatalogError):
+    """The caller's deadline had passed before the work began: nothing was done."""
+
+    status_code = 504
+    error_code = "DEADLINE_EXCEEDED"

@@ -1,0 +1,137 @@
+"""The registry of kinds: what may be asked, in which versions, by whom, and which rows it touches.
+
+A kind is declared once, in its area's module (`contracts.customers`, …), and collected in `contracts.registry`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from contracts.errors import InvalidProductCodeError, ValidationFailedError
+
+
+class Payload(BaseModel):
+    """What every payload obeys: strict types, no unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True, regex_engine="rust-regex")
+
+
+class Role(StrEnum):
+    """What a token may grant. `ANYONE` stands for "no role needed", so that none is left out by mistake."""
+
+    READER = "catalog_reader"
+    WRITER = "catalog_writer"
+    ADMIN = "catalog_admin"
+    OPERATOR = "catalog_operator"
+    ANYONE = "anyone"
+
+
+ROLES_THAT_MAY: Mapping[Role, frozenset[str]] = {
+    Role.READER: frozenset({Role.READER, Role.WRITER, Role.ADMIN, Role.OPERATOR}),
+    Role.WRITER: frozenset({Role.WRITER, Role.ADMIN}),
+    Role.ADMIN: frozenset({Role.ADMIN}),
+    Role.OPERATOR: frozenset({Role.OPERATOR}),
+}
+"""Which roles suffice where one is asked for: a writer may what a reader may, and so on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The rows and names that one command will touch; the unit of work locks and loads them for the whole batch.
+
+    A kind that cannot say it ahead is `alone`: it runs as a batch of its own.
+    """
+
+    customers: Sequence[str] = ()
+    """Ids of customers that are changed, or that must stay as they are."""
+    emails: Sequence[str] = ()
+    """Folded e-mails that the command would take."""
+    products: Sequence[str] = ()
+    """Mnemonics of products that are changed, created or deleted."""
+    products_held: Sequence[str] = ()
+    """Mnemonics of products that are read and must not vanish."""
+    orders: Sequence[str] = ()
+    """Ids of orders that are changed or created."""
+    backfills: bool = False
+    """The command steers backfills or phases."""
+    alone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of a kind. An older one is upcast, step by step, to the newest before a use case sees it."""
+
+    number: int
+    model: type[Payload]
+    upcast: Callable[[Any], Payload] | None = None
+    deprecated_on: date | None = None
+    sunset_on: date | None = None
+    alternative: str | None = None
+    adapter: TypeAdapter[Payload] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Build the validator once."""
+        object.__setattr__(self, "adapter", TypeAdapter(self.model))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Something that can be asked. `resource` and `action` word its 403; `keys` names what a command touches."""
+
+    name: str
+    topic: Literal["commands", "queries"]
+    role: Role
+    resource: str
+    action: str
+    versions: Sequence[Version]
+    result: Any = None
+    """The type of a successful envelope's `data`, for the exported contract."""
+    keys: Callable[[Any], Keys] = lambda _: Keys()
+
+    @property
+    def newest(self) -> Version:
+        """The version that use cases know."""
+        return self.versions[-1]
+
+    def version(self, number: int) -> Version | None:
+        """Find a version by its number."""
+        return next((v for v in self.versions if v.number == number), None)
+
+    def read(self, version: Version, payload_json: bytes) -> Payload:
+        """Validate a payload of this version and upcast it to the newest.
+
+        Raises `ValidationFailedError` naming each field, or `InvalidProductCodeError` where only the mnemonic is wrong.
+        """
+        try:
+            payload = version.adapter.validate_json(payload_json)
+        except ValidationError as error:
+            raise refusal_of(error) from None
+        for step in self.versions[self.versions.index(version) :]:
+            if step.upcast is not None:
+                payload = step.upcast(payload)
+        return payload
+
+
+MNEMONIC_ERROR = "product_code"
+"""The pydantic error type of a mnemonic of the wrong form: it is answered by a code of its own."""
+
+
+def refusal_of(error: ValidationError) -> ValidationFailedError | InvalidProductCodeError:
+    """Turn pydantic's findings into ours: fields as dotted paths, no input repeated, no link to anybody's manual."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    if len(found) == 1 and found[0]["type"] == MNEMONIC_ERROR:
+        return InvalidProductCodeError(found[0]["msg"], {"field": ".".join(str(part) for part in found[0]["loc"])})
+    return ValidationFailedError(
+        [
+            {
+                "field": ".".join(str(part) for part in one["loc"]),
+                "message": one["msg"].removeprefix("Value error, "),
+                "type": one["type"],
+            }
+            for one in found
+        ]
+    )

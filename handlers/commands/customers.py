@@ -1,0 +1,76 @@
+"""Create, update, delete customers."""
+
+from dataclasses import replace
+
+from contracts.customers import RESOURCE, CreateCustomer, DeleteCustomer, UpdateCustomer
+from contracts.envelope import created, deleted, unchanged, updated
+from contracts.errors import VersionConflictError
+from contracts.text import fold_key
+from handlers.context import Context
+from handlers.customer import Customer, customer_id_taken, customer_not_found, customer_result, email_taken
+from handlers.json_value import same_json
+from handlers.result import Failure, Result, Success
+from handlers.unit_of_work import UnitOfWork
+
+
+async def create_customer(command: CreateCustomer, uow: UnitOfWork, context: Context) -> Result:
+    """201 the customer; 409 when the e-mail or the given id is taken (a deleted id stays taken)."""
+    holder = await uow.customers.find_by_email(fold_key(command.email))
+    if command.customer_id is not None and await uow.customers.is_id_taken(command.customer_id):
+        return Failure(customer_id_taken(command.customer_id), subjects=(holder.id,) if holder else ())
+    if holder is not None:
+        return Failure(email_taken(), subjects=(holder.id,))
+    customer = Customer(
+        command.customer_id or context.new_id(),
+        command.name,
+        command.email,
+        command.preferences or {},
+        is_active=True,
+        version=1,
+        created_at=context.now,
+        updated_at=context.now,
+    )
+    await uow.customers.save(customer)
+    return Success(created(RESOURCE, customer.id, customer_result(customer)), subjects=(customer.id,))
+
+
+async def update_customer(command: UpdateCustomer, uow: UnitOfWork, context: Context) -> Result:
+    """200; 404; 409 for another version or a taken e-mail; neutral when there is nothing to change."""
+    customer = await uow.customers.find_by_id(command.customer_id)
+    if customer is None:
+        return Failure(customer_not_found(command.customer_id))
+    subjects = [customer.id]
+    if command.expected_version is not None and command.expected_version != customer.version:
+        return Failure(
+            VersionConflictError(
+                f"{RESOURCE} '{customer.id}' has another version",
+                {"expected_version": command.expected_version, "current_version": customer.version},
+            ),
+            subjects,
+        )
+    changes = {
+        name: getattr(command, name)
+        for name in ("name", "email", "preferences", "is_active")
+        if name in command.model_fields_set
+    }
+    if "preferences" in changes:
+        changes["preferences"] = changes["preferences"] or {}
+    changed = replace(customer, **changes)
+    if changed == customer and same_json(changed.preferences, customer.preferences):
+        return Success(unchanged(RESOURCE, customer.id, customer_result(customer)), subjects)
+    if changed.email_key != customer.email_key:
+        holder = await uow.customers.find_by_email(changed.email_key)
+        if holder is not None:
+            return Failure(email_taken(), [*subjects, holder.id])
+    changed = replace(changed, version=customer.version + 1, updated_at=max(context.now, customer.updated_at))
+    await uow.customers.save(changed)
+    return Success(updated(RESOURCE, customer.id, customer_result(changed)), subjects)
+
+
+async def delete_customer(command: DeleteCustomer, uow: UnitOfWork, _: Context) -> Result:
+    """200; 404. The personal data is erased for good, from every table; the e-mail is free again."""
+    customer = await uow.customers.find_by_id(command.customer_id)
+    if customer is None:
+        return Failure(customer_not_found(command.customer_id))
+    await uow.customers.delete(customer)
+    return Success(deleted(RESOURCE, customer.id))

@@ -1,0 +1,128 @@
+"""The customer: what it is, how it is kept, how it is shown."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from contracts import messages
+from contracts.customers import RESOURCE, CustomerResult
+from contracts.errors import CustomerAlreadyExistsError, CustomerNotFoundError
+from contracts.text import fold_key
+from handlers.page import Found
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A living customer. `email_key` and `name_key` are what searches and uniqueness go by."""
+
+    id: str
+    name: str
+    email: str
+    preferences: dict[str, object]
+    is_active: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def email_key(self) -> str:
+        """The e-mail without regard to case: unique among living customers."""
+        return fold_key(self.email)
+
+    @property
+    def name_key(self) -> str:
+        """The name without regard to case."""
+        return fold_key(self.name)
+
+
+class CustomerRepository(Protocol):
+    """Customers as a command sees them. What is saved is seen by the messages after it in the batch."""
+
+    async def find_by_id(self, customer_id: str) -> Customer | None:
+        """Find a living customer."""
+        ...
+
+    async def find_by_email(self, email_key: str) -> Customer | None:
+        """Find the living customer who has this folded e-mail."""
+        ...
+
+    async def is_id_taken(self, customer_id: str) -> bool:
+        """Tell whether the id belongs to a living or a deleted customer."""
+        ...
+
+    async def save(self, customer: Customer) -> None:
+        """Insert or change."""
+        ...
+
+    async def delete(self, customer: Customer) -> None:
+        """Erase the customer's personal data everywhere; the id stays taken."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerSearch:
+    """What to look for; folded needles. After a `cursor` come those created before it (ties: smaller ids)."""
+
+    name_contains: str | None = None
+    email_contains: str | None = None
+    is_active: bool | None = None
+    limit: int = 50
+    offset: int = 0
+    after: tuple[datetime, str] | None = None
+
+    @property
+    def is_filtered(self) -> bool:
+        """Tell whether anything narrows the list."""
+        return not (self.name_contains is None and self.email_contains is None and self.is_active is None)
+
+
+class CustomerReader(Protocol):
+    """Customers as a query sees them: many at once, of one moment."""
+
+    async def get_many(self, customer_ids: Sequence[str]) -> dict[str, Customer]:
+        """Find living customers; one statement, however many are asked for."""
+        ...
+
+    async def search(self, search: CustomerSearch) -> Found[Customer]:
+        """Find a page of living customers, newest first, ties by id."""
+        ...
+
+    async def count_active(self) -> int:
+        """Count living customers that are active."""
+        ...
+
+    def list_all(self) -> AsyncIterator[Customer]:
+        """Walk over all living customers by id, in constant memory."""
+        ...
+
+
+def customer_result(customer: Customer) -> CustomerResult:
+    """Show a customer as envelopes do."""
+    return CustomerResult(
+        customer.id,
+        customer.name,
+        customer.email,
+        customer.preferences,
+        customer.is_active,
+        customer.version,
+        customer.created_at,
+        customer.updated_at,
+    )
+
+
+def customer_not_found(customer_id: str) -> CustomerNotFoundError:
+    """Say that no living customer has this id."""
+    return CustomerNotFoundError(messages.not_found(RESOURCE, "id", customer_id), {"customer_id": customer_id})
+
+
+def email_taken() -> CustomerAlreadyExistsError:
+    """Say that the e-mail is taken, without repeating it."""
+    return CustomerAlreadyExistsError(messages.already_exists(RESOURCE, "email", messages.HIDDEN), {"field": "email"})
+
+
+def customer_id_taken(customer_id: str) -> CustomerAlreadyExistsError:
+    """Say that the id is taken, by a living customer or a deleted one."""
+    return CustomerAlreadyExistsError(
+        messages.already_exists(RESOURCE, "id", customer_id), {"field": "customer_id", "customer_id": customer_id}
+    )

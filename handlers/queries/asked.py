@@ -1,0 +1,23 @@
+"""A query together with the circumstances in which it was asked."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from handlers.context import Context
+from handlers.readers import Readers
+from handlers.result import Result
+
+Q = TypeVar("Q")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[Q]):
+    """One delivery of a query."""
+
+    query: Q
+    context: Context
+
+
+QueryUseCase = Callable[[Sequence[Asked[Any]], Readers], Awaitable[Sequence[Result | Exception]]]
+"""Answers all queries of one kind in a batch, in order; an exception stands for the answer of its query alone."""

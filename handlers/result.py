@@ -1,0 +1,30 @@
+"""What a use case returns: it never raises for a business reason."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from contracts.envelope import Envelope
+from contracts.errors import CatalogError
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """It was done (or there was nothing to do).
+
+    `subjects` are the customers whose personal data the request or the envelope holds: when one of them is deleted,
+    the stored outcome is erased.
+    """
+
+    value: Envelope
+    subjects: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A business "no". The unit of work forgets whatever the use case changed before it."""
+
+    error: CatalogError
+    subjects: Sequence[str] = ()
+
+
+Result = Success | Failure

@@ -1,0 +1,1 @@
+"""Backfills as the database knows them: definitions, the ledger, chunk transactions, proof, signals."""

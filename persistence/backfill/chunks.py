@@ -1,0 +1,287 @@
+"""The work on a chunk: its transaction, and the one place where anything of a backfill is committed.
+
+A chunk's transaction locks, treats, and writes the ledger row last, `where epoch = mine`. Whoever lost the lease,
+because it was stopped, cut off or slow, gets no row there and rolls back: so no chunk is applied late or twice, and
+while a chunk runs its ledger row is free for whoever must rescue it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Final, Protocol, TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from persistence.backfill.chunk_rows import Lease, Treated, finish
+from persistence.backfill.definition import Assignments, Definition, Row, Statement, Transform
+from persistence.backfill.failures import RowFault, RowsArrivedError, WrongPhaseError, in_one_line
+from persistence.backfill.keys import Bounds, Key
+from persistence.backfill.walk import Walk
+from persistence.engine import Connection, transaction
+from persistence.phases import SHARED_LOCK
+
+T = TypeVar("T")
+
+
+async def commit(
+    engine: AsyncEngine, work: Callable[[Connection], Awaitable[T]], *, also: Sequence[str] = ()
+) -> T:
+    """Do work in a transaction with the time-outs that every one has, and commit it. The one commit of backfills."""
+    async with transaction(engine, *also) as connection:
+        done = await work(connection)
+        await connection.execute("commit")
+        return done
+
+
+class Labour(Protocol):
+    """What is done to a range of rows inside a transaction."""
+
+    async def __call__(self, connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated: ...
+
+
+async def carry_out(engine: AsyncEngine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
+    """Treat the rows of a leased chunk and write it off, in one transaction.
+
+    Raises what `failure_of` sorts; whatever is raised, nothing of the chunk has happened.
+    """
+    labour = labour_of(walk)
+
+    async def work(connection: Connection) -> Treated:
+        await _hold_phases(connection, walk.definition)
+        treated = await labour(connection, lease.bounds, spared)
+        await finish(connection, lease, treated)
+        return treated
+
+    return await commit(engine, work)
+
+
+async def rehearse(engine: AsyncEngine, walk: Walk, bounds: Bounds) -> Treated:
+    """Treat the rows of a range and roll it back."""
+    async with transaction(engine) as connection:
+        await _hold_phases(connection, walk.definition)
+        return await labour_of(walk)(connection, bounds, ())
+
+
+async def compare(engine: AsyncEngine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
+    """Compare f(source) with the target over a leased chunk, in one snapshot that is read and let go, and write it off."""
+    async with _snapshot(engine) as connection:
+        treated = await comparison_of(walk)(connection, lease.bounds, spared)
+
+    async def work(connection: Connection) -> Treated:
+        await finish(connection, lease, treated)
+        return treated
+
+    return await commit(engine, work)
+
+
+def _snapshot(engine: AsyncEngine) -> AbstractAsyncContextManager[Connection]:
+    return transaction(engine, "set transaction isolation level repeatable read, read only")
+
+
+async def _hold_phases(connection: Connection, definition: Definition) -> None:
+    """Keep the changes that the backfill belongs to where they are until the transaction ends.
+
+    Raises `WrongPhaseError` where one of them is at a phase that the definition does not name.
+    """
+    if not definition.phases:
+        return
+    await connection.execute(SHARED_LOCK)
+    for row in await connection.fetch(  # in the statement after the lock: within it, it may be outdated
+        "select change, phase from schema_changes where change = any($1::text[])", list(definition.phases)
+    ):
+        if row["phase"] not in definition.phases[row["change"]]:
+            raise WrongPhaseError(f"{row['change']} is {row['phase']}: this backfill waits")
+
+
+# -------------------------------------------------------------------------------------------------------------- treating
+
+
+def labour_of(walk: Walk) -> Labour:
+    """Return how a definition's rows are treated."""
+    work = walk.definition.work
+    match work:
+        case Assignments():
+            return _assignments(walk, work)
+        case Statement():
+            return _statement(walk, work)
+        case Transform():
+            return _transform(walk, work)
+
+
+def _assignments(walk: Walk, work: Assignments) -> Labour:
+    async def assign(connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated:
+        sql, arguments = walk.assign(work, bounds, spared)
+        if walk.definition.row_local:
+            return Treated(_rows_of(await connection.execute(sql, *arguments)))
+        locked = await _lock(connection, walk, bounds, spared)
+        return Treated(_as_locked(_rows_of(await connection.execute(sql, *arguments)), locked))
+
+    return assign
+
+
+def _statement(walk: Walk, work: Statement) -> Labour:
+    async def run(connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated:
+        locked = await _lock(connection, walk, bounds, spared)
+        sql, arguments = walk.statement(work, bounds, spared)
+        if not walk.definition.consumes_source:
+            return Treated(_as_locked(await connection.fetchval(sql, *arguments), locked))
+        source, source_arguments = walk.digest_expected(bounds, spared)
+        before = await connection.fetchrow(source, *source_arguments)
+        treated = _as_locked(await connection.fetchval(sql, *arguments), locked)
+        written, written_arguments = walk.digest_written(bounds)
+        after = await connection.fetchrow(written, *written_arguments)
+        if tuple(before) != tuple(after):
+            raise RowFault(
+                f"the target differs from what the source says: {before['rows']} rows read, {after['rows']} written"
+            )
+        return Treated(treated, before["digest"], after["digest"])
+
+    return run
+
+
+def _transform(walk: Walk, work: Transform) -> Labour:
+    async def transform(connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated:
+        locked = await _lock(connection, walk, bounds, spared)
+        sql, arguments = walk.read(work, bounds, spared)
+        columns = await _transformed(walk, work, await connection.fetch(sql, *arguments))
+        _as_locked(len(columns[0]), locked)
+        return Treated(_as_locked(_rows_of(await connection.execute(walk.write(work), *columns)), locked))
+
+    return transform
+
+
+async def _transformed(walk: Walk, work: Transform, rows: Sequence[Sequence[str | None]]) -> list[list[str | None]]:
+    """Call the author's function for each row, beside the event loop; returns columns: keys, then what it wrote."""
+    keys = len(walk.shape.columns)
+    made = await asyncio.to_thread(_call, work, [dict(zip(work.reads, row[keys:], strict=True)) for row in rows])
+    return [
+        *([row[place] for row in rows] for place in range(keys)),
+        *([row[column] for row in made] for column in work.writes),
+    ]
+
+
+def _call(work: Transform, rows: Sequence[Row]) -> list[Row]:
+    """Raises `RowFault` for the first row that the function does not take."""
+    made: list[Row] = []
+    for row in rows:
+        try:
+            new = work.function(row)
+        except Exception as error:
+            raise RowFault(f"transform: {in_one_line(error)}") from error
+        if not isinstance(new, dict) or new.keys() != set(work.writes):
+            raise RowFault(f"transform must return a dict of {', '.join(work.writes)}")
+        made.append(new)
+    return made
+
+
+async def _lock(connection: Connection, walk: Walk, bounds: Bounds, spared: Sequence[Key]) -> int:
+    """Lock what will be written, in a statement of its own: what the next statement reads is then true."""
+    sql, arguments = walk.lock(bounds, spared)
+    locked: int = await connection.fetchval(sql, *arguments)
+    for also, also_arguments in walk.also_lock(bounds):
+        await connection.fetchval(also, *also_arguments)
+    return locked
+
+
+def _as_locked(treated: int | None, locked: int) -> int:
+    """Insist that exactly the locked rows were treated.
+
+    More: a row came in after the lock; nobody holds it, so a live update could be lost. Fewer: the author's work passes
+    over rows that meet the predicate, which would then be walked for ever.
+    """
+    if treated is None:
+        raise RowFault("SQL must return one number: how many rows of the chunk it treated")
+    if treated > locked:
+        raise RowsArrivedError(f"{treated - locked} rows came in after the lock")
+    if treated < locked:
+        raise RowFault(f"only {treated} of {locked} rows were treated")
+    return treated
+
+
+def _rows_of(tag: str) -> int:
+    """Read the number of rows out of a command tag, such as `UPDATE 3`."""
+    return int(tag.rpartition(" ")[2])
+
+
+# -------------------------------------------------------------------------------------------------------------- comparing
+
+
+def comparison_of(walk: Walk) -> Labour:
+    """Return how a definition's result is compared with its source."""
+    work = walk.definition.work
+    if walk.definition.consumes_source:
+        return _count_left(walk)
+    if isinstance(work, Transform):
+        return _compare_transformed(walk, work)
+    return _compare_in_sql(walk)
+
+
+def _compare_in_sql(walk: Walk) -> Labour:
+    async def compared(connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated:
+        sql, arguments = walk.compare(bounds, spared)
+        return _compared(await connection.fetchrow(sql, *arguments))
+
+    return compared
+
+
+def _count_left(walk: Walk) -> Labour:
+    """The source is gone, and was compared in the transaction that took it: what is left to show is the predicate."""
+
+    async def counted(connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated:
+        sql, arguments = walk.left(bounds, spared)
+        return _compared(await connection.fetchrow(sql, *arguments))
+
+    return counted
+
+
+def _compare_transformed(walk: Walk, work: Transform) -> Labour:
+    async def compared(connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated:
+        sql, arguments = walk.read_to_compare(work, bounds, spared)
+        columns = await _transformed(walk, work, await connection.fetch(sql, *arguments))
+        return _compared(await connection.fetchrow(walk.compare_transformed(work), *columns))
+
+    return compared
+
+
+def _compared(row: Any) -> Treated:  # noqa: ANN401 (a driver's record)
+    return Treated(
+        rows=row["rows"],
+        expected_digest=row["expected"],
+        actual_digest=row["actual"],
+        rows_left=row["left"],
+        rows_differing=row["differing"],
+        sample_key=row["sample"],
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- estimating
+
+COUNT_TIMEOUT_S: Final = 2.0
+"""How long the exact count may take before the catalogue's estimate is used: about 10 million keys."""
+
+
+async def estimate_rows(engine: AsyncEngine, walk: Walk) -> int:
+    """Count the table's rows, or estimate them as the planner does where counting takes too long."""
+    try:
+        async with transaction(engine, f"set local statement_timeout = {int(COUNT_TIMEOUT_S * 1000)}") as connection:
+            return int(await connection.fetchval(walk.count_all()))
+    except Exception as error:
+        if getattr(error, "sqlstate", None) != "57014":
+            raise
+    async with transaction(engine) as connection:
+        rows: float | None = await connection.fetchval(
+            """
+            select c.reltuples * (pg_relation_size(c.oid) / current_setting('block_size')::float8)
+                   / greatest(c.relpages, 1)
+            from pg_class c where c.oid = to_regclass($1)""",
+            walk.shape.table,
+        )
+    return int(rows or 0)
+
+
+async def count_left(engine: AsyncEngine, walk: Walk, bounds: Bounds, spared: Sequence[Key]) -> int:
+    """Count the rows of a range that still meet the predicate."""
+    async with transaction(engine) as connection:
+        sql, arguments = walk.left(bounds, spared)
+        left: int = (await connection.fetchrow(sql, *arguments))["left"]
+        return left

@@ -1,0 +1,263 @@
+"""Customers in Postgres: as a batch of commands sees them, and as queries do."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Final
+
+import orjson
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from handlers.customer import Customer, CustomerSearch
+from handlers.page import Found
+from persistence import counters
+from persistence.counters import CounterDeltas
+from persistence.engine import Connection, connected
+from persistence.faults import StaleReadError
+from persistence.identity_map import IdentityMap, Journal
+from persistence.like import contains
+from persistence.rowset import RowSet
+
+EMAIL_SPACE: Final = "email"
+
+_COLUMNS: Final = (
+    "id::text, name, email, preferences::text, is_active, version, created_at, updated_at, deleted_at is not null as deleted"
+)
+_PEEK: Final = "select id::text, email_key from customers where id = any($1::uuid[])"
+_LOCK: Final = f"select {_COLUMNS}, email_key from customers where id = any($1::uuid[]) order by id for no key update"
+_HOLDERS: Final = f"select {_COLUMNS}, email_key from customers where email_key = any($1::text[])"
+_ERASE: Final = """
+update customers set name = null, name_key = null, email = null, email_key = null, preferences = '{}',
+  is_active = false, version = version + 1, updated_at = now(), deleted_at = now()
+where id = any($1::uuid[])"""
+_PARK: Final = "update customers set email_key = 'parked:' || id where id = any($1::uuid[])"
+_ROWS: Final = RowSet(
+    "customers",
+    {
+        "id": "uuid",
+        "name": "text",
+        "name_key": "text",
+        "email": "text",
+        "email_key": "text",
+        "preferences": "jsonb",
+        "is_active": "boolean",
+        "version": "integer",
+        "created_at": "timestamptz",
+        "updated_at": "timestamptz",
+    },
+)
+_TOMBSTONES: Final = """
+insert into customers (id, is_active, created_at, updated_at, deleted_at)
+select id, false, now(), now(), now() from unnest($1::uuid[]) as r(id)"""
+
+
+def _customer(row: Any) -> Customer:  # noqa: ANN401 - asyncpg's Record has no types
+    return Customer(
+        row["id"],
+        row["name"],
+        row["email"],
+        orjson.loads(row["preferences"]),
+        row["is_active"],
+        row["version"],
+        row["created_at"],
+        row["updated_at"],
+    )
+
+
+def _values(customer: Customer) -> tuple[object, ...]:
+    return (
+        customer.id,
+        customer.name,
+        customer.name_key,
+        customer.email,
+        customer.email_key,
+        orjson.dumps(customer.preferences).decode(),
+        customer.is_active,
+        customer.version,
+        customer.created_at,
+        customer.updated_at,
+    )
+
+
+class CustomerBatch:
+    """Customers of one batch of commands: loaded once, locked; changed in memory; written set by set.
+
+    E-mails are indexed here as well, so that a message sees what earlier ones of its batch took or released.
+    """
+
+    def __init__(self, journal: Journal) -> None:
+        self._living: IdentityMap[str, Customer] = IdentityMap(journal, "customers")
+        self._taken_ids: IdentityMap[str, bool] = IdentityMap(journal, "customer ids")
+        self._by_email: IdentityMap[str, str] = IdentityMap(journal, "customers by e-mail")
+        self._holders: dict[str, Customer] = {}
+
+    # What use cases call -------------------------------------------------------------------------------------------
+    async def find_by_id(self, customer_id: str) -> Customer | None:
+        """Find a living customer; its id must have been declared, or made in this batch."""
+        return self._living.get(customer_id)
+
+    async def find_by_email(self, email_key: str) -> Customer | None:
+        """Find who has this e-mail now, after the batch's earlier messages."""
+        holder = self._by_email.get(email_key)
+        if holder is None:
+            return None
+        return self._living.get(holder) if self._living.knows(holder) else self._holders[holder]
+
+    async def is_id_taken(self, customer_id: str) -> bool:
+        """Tell whether the id belongs to a living or a deleted customer."""
+        return bool(self._taken_ids.get(customer_id))
+
+    async def save(self, customer: Customer) -> None:
+        """Insert or change."""
+        before = self._living.get(customer.id) if self._living.knows(customer.id) else None
+        if before is not None and before.email_key != customer.email_key:
+            self._by_email.set(before.email_key, None)
+        self._by_email.set(customer.email_key, customer.id)
+        self._taken_ids.set(customer.id, True)
+        self._living.set(customer.id, customer)
+
+    async def delete(self, customer: Customer) -> None:
+        """Erase; the id stays taken, the e-mail is free."""
+        self._by_email.set(customer.email_key, None)
+        self._living.set(customer.id, None)
+
+    # What the unit of work calls -----------------------------------------------------------------------------------
+    async def peek(self, connection: Connection, ids: Sequence[str]) -> dict[str, str]:
+        """Read, before any lock, which e-mails the declared customers hold: they may be released by this batch."""
+        rows = await connection.fetch(_PEEK, ids) if ids else ()
+        return {row["id"]: row["email_key"] for row in rows if row["email_key"] is not None}
+
+    async def load(
+        self, connection: Connection, ids: Sequence[str], emails: Sequence[str], peeked: Mapping[str, str]
+    ) -> None:
+        """Lock and read the declared customers, then read who holds the declared e-mails.
+
+        The names are locked already. Raises `StaleReadError` when an e-mail changed hands between peek and lock.
+        """
+        rows = await connection.fetch(_LOCK, ids) if ids else ()
+        if any(row["email_key"] is not None and peeked.get(row["id"]) != row["email_key"] for row in rows):
+            msg = "a customer's e-mail changed before its row was locked"
+            raise StaleReadError(msg)
+        living = {row["id"]: _customer(row) for row in rows if not row["deleted"]}
+        self._living.load(living, ids)
+        self._taken_ids.load({row["id"]: True for row in rows}, ids)
+        holders = await connection.fetch(_HOLDERS, emails) if emails else ()
+        by_email = {row["email_key"]: row["id"] for row in holders}
+        self._holders = {row["id"]: _customer(row) for row in holders}
+        own = {customer.email_key: customer.id for customer in living.values()}
+        self._by_email.load(own | by_email, {*own, *emails})
+
+    def deleted(self) -> list[str]:
+        """Name the customers whose personal data this batch erases, those it made itself included."""
+        return sorted(
+            customer_id for customer_id, taken in self._taken_ids.items() if taken and self._living.is_gone(customer_id)
+        )
+
+    async def release(self, connection: Connection) -> None:
+        """First step of the flush: erase what is deleted, park every e-mail that moves."""
+        erased = [key for key, before, after in self._living.changes() if before is not None and after is None]
+        if erased:
+            await connection.execute(_ERASE, sorted(erased))
+        moved = [
+            key
+            for key, before, after in self._living.changes()
+            if before is not None and after is not None and before.email_key != after.email_key
+        ]
+        if moved:
+            await connection.execute(_PARK, sorted(moved))
+
+    async def write(self, connection: Connection) -> None:
+        """Second step: insert and update net states."""
+        new = [after for _, before, after in self._living.changes() if before is None and after is not None]
+        await _ROWS.insert(connection, [_values(one) for one in sorted(new, key=lambda one: one.email_key)])
+        changed = [after for _, before, after in self._living.changes() if before is not None and after is not None]
+        await _ROWS.update(connection, [_values(one) for one in changed])
+        born_and_gone = [
+            key for key in self.deleted() if not self._living.was_loaded(key) and not self._taken_ids.was_loaded(key)
+        ]
+        if born_and_gone:
+            await connection.execute(_TOMBSTONES, born_and_gone)
+
+    def count(self, deltas: CounterDeltas) -> None:
+        """Add this batch's differences to the counters."""
+        for _, before, after in self._living.changes():
+            deltas.add(counters.CUSTOMERS, (after is not None) - (before is not None))
+            active = (after is not None and after.is_active) - (before is not None and before.is_active)
+            deltas.add(counters.ACTIVE_CUSTOMERS, active)
+            if (before is None) != (after is None):
+                one = after or before
+                assert one is not None
+                deltas.add(counters.NEW_CUSTOMERS, 1 if after else -1, one.created_at.date().isoformat())
+
+
+_GET: Final = f"select {_COLUMNS} from customers where id = any($1::uuid[]) and deleted_at is null"
+_WALK: Final = f"""
+select {_COLUMNS} from customers where deleted_at is null and ($1::uuid is null or id > $1::uuid) order by id limit 1000"""
+COUNT_BOUND: Final = 1000
+"""Filtered lists are counted up to here; beyond it their total_count is null."""
+
+
+class CustomerTable:
+    """Customers as queries see them."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def get_many(self, customer_ids: Sequence[str]) -> dict[str, Customer]:
+        """Find living customers; one statement."""
+        async with connected(self._engine) as connection:
+            rows = await connection.fetch(_GET, list(set(customer_ids)))
+        return {row["id"]: _customer(row) for row in rows}
+
+    async def search(self, search: CustomerSearch) -> Found[Customer]:
+        """Find a page, newest first; the page and its count are of one snapshot."""
+        where = ["deleted_at is null"]
+        args: list[object] = []
+        for column, needle in (("name_key", search.name_contains), ("email_key", search.email_contains)):
+            if needle is not None:
+                args.append(contains(needle))
+                where.append(f"{column} like ${len(args)}")
+        if search.is_active is not None:
+            args.append(search.is_active)
+            where.append(f"is_active = ${len(args)}")
+        matching = " and ".join(where)
+        counting = (
+            f"select count(*) from (select 1 from customers where {matching} limit {COUNT_BOUND + 1}) counted"
+            if search.is_filtered
+            else f"select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.CUSTOMERS}'"
+        )
+        page = matching
+        if search.after is not None:
+            args += search.after
+            page += f" and (created_at, id) < (${len(args) - 1}, ${len(args)}::uuid)"
+        args += [search.limit + 1, search.offset]
+        statement = f"""
+            select total, page.* from ({counting}) as t(total) left join (
+              select {_COLUMNS} from customers where {page}
+              order by created_at desc, id desc limit ${len(args) - 1} offset ${len(args)}) page on true
+            order by created_at desc, id desc"""
+        async with connected(self._engine) as connection:
+            rows = await connection.fetch(statement, *args)
+        total = rows[0]["total"]
+        items = [_customer(row) for row in rows if row["id"] is not None]
+        return Found(
+            items[: search.limit],
+            len(items) > search.limit,
+            None if search.is_filtered and total > COUNT_BOUND else total,
+        )
+
+    async def count_active(self) -> int:
+        """Count living, active customers by their counter."""
+        async with connected(self._engine) as connection:
+            return int(await counters.total(connection, counters.ACTIVE_CUSTOMERS))
+
+    async def list_all(self) -> AsyncIterator[Customer]:
+        """Walk over all living customers by id, a thousand at a time."""
+        last: str | None = None
+        while True:
+            async with connected(self._engine) as connection:
+                rows = await connection.fetch(_WALK, last)
+            for row in rows:
+                yield _customer(row)
+            if not rows:
+                return
+            last = rows[-1]["id"]
+

@@ -1,0 +1,173 @@
+"""Connections to Postgres: one pool a process, and the only place where a transaction begins.
+
+The pool is SQLAlchemy's; statements go to asyncpg directly, because a batch is a handful of statements with arrays as
+arguments, and what an ORM would add is paid per row.
+"""
+
+import ssl
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from persistence.faults import Fault, fault_of
+
+
+class Connection(Protocol):
+    """The part of asyncpg's connection that we use; it has no types of its own."""
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
+        """Run statements; returns the last command tag, such as `INSERT 0 3`."""
+        ...
+
+    async def fetch(self, query: str, *args: object, timeout: float | None = None) -> Sequence[Any]:
+        """Run one statement; returns its rows."""
+        ...
+
+    async def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Any: ...  # noqa: ANN401
+    async def fetchval(self, query: str, *args: object, timeout: float | None = None) -> Any: ...  # noqa: ANN401
+    def is_in_transaction(self) -> bool: ...
+
+
+Engine = AsyncEngine
+"""A pool of connections."""
+
+COMMAND_TIMEOUT_S: Final = 20.0
+"""Longest wait for a statement's answer: above every time-out of the server, below what a drain waits for."""
+CONNECT_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """How many connections, and how they are kept. Times in seconds."""
+
+    size: int = 5
+    max_overflow: int = 5
+    pre_ping: bool = False
+    recycle_s: int = 3600
+    echo: bool = False
+
+
+def create_engine(url: str, pool: PoolSettings, application_name: str) -> AsyncEngine:
+    """Make the pool; connects only when first used.
+
+    The server gives up on a silent client by itself (TCP keepalives and user time-out), so that the locks of a machine
+    that vanished are released within about half a minute.
+    """
+    parsed = make_url(url)
+    query = dict(parsed.query)
+    connect_args: dict[str, object] = {
+        "timeout": CONNECT_TIMEOUT_S,
+        "command_timeout": COMMAND_TIMEOUT_S,
+        "server_settings": {
+            "application_name": application_name,
+            "tcp_keepalives_idle": "10",
+            "tcp_keepalives_interval": "5",
+            "tcp_keepalives_count": "3",
+            "tcp_user_timeout": "20000",
+        },
+    }
+    if "sslmode" in query:
+        connect_args["ssl"] = _tls(query)
+        query = {name: value for name, value in query.items() if not name.startswith("ssl")}
+    return create_async_engine(
+        parsed.set(drivername="postgresql+asyncpg", query=query),
+        pool_size=pool.size,
+        max_overflow=pool.max_overflow,
+        pool_pre_ping=pool.pre_ping,
+        pool_recycle=pool.recycle_s,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        echo=pool.echo,
+        hide_parameters=True,
+        connect_args=connect_args,
+    )
+
+
+def _tls(query: dict[str, Any]) -> object:
+    """Read libpq's well-known parameters (sslmode, sslrootcert, sslcert, sslkey) as asyncpg wants them."""
+    mode = str(query["sslmode"])
+    if mode not in {"verify-ca", "verify-full"}:
+        return mode
+    context = ssl.create_default_context(cafile=query.get("sslrootcert"))
+    context.check_hostname = mode == "verify-full"
+    if "sslcert" in query:
+        context.load_cert_chain(str(query["sslcert"]), query.get("sslkey"))
+    return context
+
+
+@dataclass(slots=True)
+class DatabaseTime:
+    """Seconds spent with a connection in hand."""
+
+    seconds: float = 0.0
+
+
+_spent: ContextVar[DatabaseTime | None] = ContextVar("database_time", default=None)
+
+
+@contextmanager
+def database_time() -> Iterator[DatabaseTime]:
+    """Add up the time that this task, and those it starts, spend with a connection."""
+    spent = DatabaseTime()
+    token = _spent.set(spent)
+    try:
+        yield spent
+    finally:
+        _spent.reset(token)
+
+
+@asynccontextmanager
+async def connected(engine: AsyncEngine) -> AsyncIterator[Connection]:
+    """Borrow a connection for single statements. One that fails in any way but by a defect goes back to nobody."""
+    async with engine.connect() as borrowed:
+        started = time.perf_counter()
+        try:
+            raw = await borrowed.get_raw_connection()
+            yield cast("Connection", raw.driver_connection)
+        except BaseException as error:
+            await _give_up(borrowed, error)
+            raise
+        finally:
+            if (spent := _spent.get()) is not None:
+                spent.seconds += time.perf_counter() - started
+
+
+async def _give_up(borrowed: AsyncConnection, error: BaseException) -> None:
+    if not isinstance(error, Exception) or fault_of(error) in {Fault.TRANSIENT, Fault.TOO_SLOW, Fault.SCHEMA_MOVED}:
+        await borrowed.invalidate()
+
+
+TRANSACTION_TIMEOUT: Final = "15s"
+IDLE_TIMEOUT: Final = "5s"
+LOCK_TIMEOUT: Final = "5s"
+"""What a stopped or blocked worker may cost the others (`3-architecture`, property 5)."""
+
+_BEGIN: Final = f"""
+begin isolation level read committed;
+set local transaction_timeout = '{TRANSACTION_TIMEOUT}';
+set local idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}';
+set local lock_timeout = '{LOCK_TIMEOUT}'"""
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine, *also: str) -> AsyncIterator[Connection]:
+    """Begin a transaction that cannot outlive its time-outs; whoever uses it commits, at one place, or it is rolled back.
+
+    `also` are statements without arguments that run in the same round trip. A connection whose transaction ended by
+    anything but a commit or a clean roll-back is closed.
+    """
+    async with connected(engine) as connection:
+        await connection.execute(";\n".join((_BEGIN, *also)))
+        try:
+            yield connection
+        except Exception as error:
+            if fault_of(error) in {Fault.CONFLICT, Fault.DEFECT}:
+                await connection.execute("rollback")
+            raise
+        if connection.is_in_transaction():
+            await connection.execute("rollback")

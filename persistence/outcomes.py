@@ -1,0 +1,141 @@
+"""Stored outcomes: the inbox and the outbox in one row.
+
+An outcome is written in the transaction of its effect. The uncommitted offset is the relay: after a crash the message
+comes again, is found here, and its stored envelope is sent again.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from handlers.readers import StoredOutcome
+from persistence.engine import Connection, connected
+from persistence.faults import UniqueConflictError
+from persistence.rowset import RowSet, text_array
+
+OutcomeKey = tuple[str, str]
+"""Caller and message_id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One row. `envelope` and `content_hmac` are None once erased."""
+
+    caller: str
+    message_id: str
+    kind: str
+    content_hmac: bytes | None
+    envelope: bytes | None
+    subjects: Sequence[str]
+    cache_keys: Sequence[str]
+    topic: str
+    partition: int
+    offset: int
+    stamped_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What the store knows of a message: the hash of its content, its envelope, and the cache keys to clear first."""
+
+    content_hmac: bytes | None
+    envelope: bytes | None
+    cache_keys: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """The outcomes found, and the purge mark: what the broker stamped before it may never be applied again."""
+
+    known: Mapping[OutcomeKey, Known]
+    mark: datetime
+
+
+_LOOK_UP: Final = """
+select m.stamped_before, o.caller, o.message_id, o.content_hmac, o.envelope, o.cache_keys
+from outcome_mark m
+left join (
+  select o.* from unnest($1::text[], $2::text[]) as k(caller, message_id)
+  join outcomes o on o.caller = k.caller and o.message_id = k.message_id) o on true"""
+
+_ROWS: Final = RowSet(
+    "outcomes",
+    {
+        "caller": "text",
+        "message_id": "text",
+        "kind": "text",
+        "content_hmac": "bytea",
+        "envelope": "bytea",
+        "subjects": "uuid[]",
+        "cache_keys": "text[]",
+        "log_topic": "text",
+        "log_partition": "integer",
+        "log_offset": "bigint",
+        "stamped_at": "timestamptz",
+    },
+)
+
+_ERASE: Final = """
+update outcomes set envelope = null, content_hmac = null
+where envelope is not null and (subjects[1] = any($1::uuid[]) or subjects[2] = any($1::uuid[]))"""
+
+MARK: Final = "(select stamped_before from outcome_mark)"
+"""The purge mark as a sub-select, to be read again inside the transaction."""
+
+
+async def look_up(engine: AsyncEngine, keys: Sequence[OutcomeKey]) -> LookUp:
+    """Find the outcomes of these messages, without a lock; one statement."""
+    async with connected(engine) as connection:
+        rows = await connection.fetch(_LOOK_UP, [key[0] for key in keys], [key[1] for key in keys])
+    known = {
+        (row["caller"], row["message_id"]): Known(row["content_hmac"], row["envelope"], row["cache_keys"])
+        for row in rows
+        if row["caller"] is not None
+    }
+    return LookUp(known, rows[0]["stamped_before"])
+
+
+async def store(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+    """Insert outcomes, sorted by caller and id, so that two workers never wait for each other in a circle.
+
+    Raises `UniqueConflictError` when one of them is there already: another worker was first.
+    """
+    rows = [
+        (
+            one.caller,
+            one.message_id,
+            one.kind,
+            one.content_hmac,
+            one.envelope,
+            text_array(one.subjects),
+            text_array(one.cache_keys),
+            one.topic,
+            one.partition,
+            one.offset,
+            one.stamped_at,
+        )
+        for one in sorted(outcomes, key=lambda one: (one.caller, one.message_id))
+    ]
+    if await _ROWS.insert_new(connection, rows) != len(rows):
+        msg = "an outcome of this batch was stored by another worker"
+        raise UniqueConflictError(msg)
+
+
+async def erase(connection: Connection, customers: Iterable[str]) -> None:
+    """Erase the envelope and the content hash of every outcome that held data of these customers."""
+    await connection.execute(_ERASE, list(customers))
+
+
+class OutcomeTable:
+    """Outcomes as a query sees them; always the primary's."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def get_many(self, keys: Sequence[OutcomeKey]) -> dict[OutcomeKey, StoredOutcome]:
+        """Find outcomes by caller and message_id."""
+        found = await look_up(self._engine, keys)
+        return {key: StoredOutcome(known.envelope) for key, known in found.known.items()}

@@ -1,0 +1,102 @@
+"""The unit of work of a batch of commands: one transaction, a number of statements that does not depend on its size.
+
+Its way: names are locked, then rows by table, then children are read; use cases change what was loaded in memory, one
+message at a time; the flush releases unique values, then writes net states, counters, erasures and at last the
+outcomes. Whoever dies before the commit leaves nothing; after it, the stored outcome speaks for the message.
+"""
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import datetime
+from itertools import chain
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from contracts.kinds import Keys
+from persistence import outcomes
+from persistence.counters import CounterDeltas
+from persistence.customers import EMAIL_SPACE, CustomerBatch
+from persistence.engine import Connection, transaction
+from persistence.faults import StaleReadError
+from persistence.identity_map import Journal
+from persistence.name_locks import lock_names
+from persistence.outcomes import Outcome
+
+
+class BatchUnitOfWork:
+    """What the use cases of one batch share; made by `begin`, never reused."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._journal = Journal()
+        self._cache_keys: list[str] = []
+        self.customers = CustomerBatch(self._journal)
+
+    async def load(self, declared: Iterable[Keys], mark_seen: datetime) -> None:
+        """Lock and load everything that the batch's messages declared, in the one order of locks.
+
+        Raises `StaleReadError` when the purge mark moved since the look-up: an outcome may have been purged between.
+        """
+        keys = list(declared)
+        if await self._connection.fetchval("select stamped_before from outcome_mark") != mark_seen:
+            msg = "the purge mark moved since the look-up"
+            raise StaleReadError(msg)
+        customers = _sorted(key.customers for key in keys)
+        emails = _sorted(key.emails for key in keys)
+        held = await self.customers.peek(self._connection, customers)
+        await lock_names(self._connection, ((EMAIL_SPACE, name) for name in {*emails, *held.values()}))
+        await self.customers.load(self._connection, customers, emails, held)
+
+    def touches_cache(self, key: str) -> None:
+        """Note that the current message's effect outdates a cached value."""
+        self._cache_keys.append(key)
+
+    def keep(self) -> Sequence[str]:
+        """The current message succeeded; returns the cache keys that it touched."""
+        self._journal.keep()
+        touched, self._cache_keys = self._cache_keys, []
+        return touched
+
+    def take_back(self) -> None:
+        """The current message failed: it leaves no trace."""
+        self._journal.take_back()
+        self._cache_keys = []
+
+    async def flush(self) -> None:
+        """Write what the messages changed: release, then net states, then counters."""
+        await self.customers.release(self._connection)
+        await self.customers.write(self._connection)
+        deltas = CounterDeltas()
+        self.customers.count(deltas)
+        await deltas.flush(self._connection)
+
+    async def store(self, stored: Sequence[Outcome]) -> None:
+        """Write the outcomes, last of all: erasures first, then the new ones.
+
+        What this batch erases is stored erased from the start, also where the same batch made it.
+        """
+        deleted = self.customers.deleted()
+        if deleted:
+            await outcomes.erase(self._connection, deleted)
+            gone = set(deleted)
+            stored = [
+                replace(one, envelope=None, content_hmac=None) if gone.intersection(one.subjects) else one
+                for one in stored
+            ]
+        await outcomes.store(self._connection, stored)
+
+    async def commit(self) -> None:
+        """Make it true. The one commit for messages."""
+        await self._connection.execute("commit")
+
+
+def _sorted(groups: Iterable[Iterable[str]]) -> list[str]:
+    return sorted(set(chain.from_iterable(groups)))
+
+
+@asynccontextmanager
+async def begin(engine: AsyncEngine) -> AsyncIterator[BatchUnitOfWork]:
+    """Begin a batch's transaction. It is rolled back unless `commit` was called."""
+    async with transaction(engine) as connection:
+        yield BatchUnitOfWork(connection)

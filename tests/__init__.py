@@ -1,0 +1,1 @@
+"""Everything that proves the workers right; no part of the wheel."""

@@ -1,0 +1,64 @@
+"""Real servers for every test that needs one: embedded by default, containers or given ones on request.
+
+`TEST_STACK=embedded` (default) starts Kafka, Postgres and Redis as local processes; `containers` the same by
+testcontainers; `env` uses KAFKA_BOOTSTRAP_SERVERS, DATABASE_URL and REDIS_URL. A server that is missing fails the test
+with the command to run; nothing is skipped.
+"""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, settings
+
+from migrations import runner
+from tests.servers import Servers, start_servers
+from tests.system import System
+
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("short", settings.get_profile("default"), max_examples=100)
+settings.register_profile("long", settings.get_profile("default"), max_examples=5000)
+settings.load_profile(os.environ.get("SUITE_SIZE", "default"))
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Kafka, Postgres and Redis for the whole session; gone when it ends, also when it is killed."""
+    with start_servers(os.environ.get("TEST_STACK", "embedded"), tmp_path_factory.mktemp("stack")) as servers:
+        yield servers
+
+
+@pytest.fixture(scope="session")
+def template_database(stack: Servers) -> str:
+    """Make the name of a migrated, empty database, to be copied by each test that needs one."""
+    name = f"template_{uuid.uuid4().hex[:8]}"
+
+    async def make() -> None:
+        connection = await asyncpg.connect(stack.env.database_url)
+        await connection.execute(f'create database "{name}"')
+        await connection.close()
+        await runner.upgrade(stack.database(name))
+
+    asyncio.run(make())
+    return name
+
+
+@pytest.fixture
+async def database_url(stack: Servers, template_database: str) -> AsyncIterator[str]:
+    """A migrated, empty database of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    connection = await asyncpg.connect(stack.env.database_url)
+    await connection.execute(f'create database "{name}" template "{template_database}"')
+    yield stack.database(name)
+    await connection.execute(f'drop database "{name}" with (force)')
+    await connection.close()
+
+
+@pytest.fixture
+async def system(stack: Servers, database_url: str) -> AsyncIterator[System]:
+    """A deployment of the test's own: topics, database, and whatever workers it starts; all ended afterwards."""
+    async with System(stack, database_url) as deployment:
+        yield deployment

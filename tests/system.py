@@ -1,0 +1,307 @@
+"""A deployment under test: topics and database of its own, worker processes, and a caller that speaks the wire contract.
+
+The caller knows Kafka, JSON and JWT, and nothing of the workers' code.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.request import urlopen
+
+import asyncpg
+import jwt
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from tests.servers import Servers
+
+SECRET = "a-secret-that-only-this-test-suite-knows"  # noqa: S105
+ADMIN = ("catalog_admin", "catalog_operator")
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply as its caller sees it."""
+
+    envelope: dict[str, Any]
+    raw: bytes
+    headers: dict[str, str]
+    key: bytes | None
+    at: float
+
+    @property
+    def status(self) -> int:
+        return int(self.envelope["statusCode"])
+
+    @property
+    def code(self) -> str | None:
+        data = self.envelope["data"]
+        return str(data["error_code"]) if self.envelope["type"] == "error" else None
+
+    @property
+    def data(self) -> Any:
+        return self.envelope["data"]
+
+
+@dataclass
+class WorkerProcess:
+    """A worker as an operator runs it."""
+
+    role: str
+    process: asyncio.subprocess.Process
+    log: Path
+    metrics_url: str = ""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    async def ended(self, timeout_s: float = 30) -> int:
+        """Wait for its end; returns the exit code."""
+        return await asyncio.wait_for(self.process.wait(), timeout_s)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Read its log."""
+        found = []
+        for line in self.log.read_text().splitlines():
+            if line.startswith("{"):
+                found.append(json.loads(line))
+        return found
+
+
+@dataclass
+class System:
+    """One deployment. Use it as an async context manager."""
+
+    servers: Servers
+    database_url: str
+    partitions: int = 4
+    prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    workers: list[WorkerProcess] = field(default_factory=list)
+    replies: dict[str, list[Reply]] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+
+    async def __aenter__(self) -> Self:
+        servers = self.servers.env.kafka_bootstrap_servers
+        self._arrived = asyncio.Condition()
+        self.directory = Path(os.environ.get("TEST_LOGS", "/tmp")) / f"catalog-{self.prefix}"  # noqa: S108
+        self.directory.mkdir(parents=True)
+        self.admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await self.admin.start()
+        stamped = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "1048576"}
+        letters = {"max.message.bytes": str(1048576 + 65536)}
+        await self.admin.create_topics(
+            [
+                NewTopic(f"{self.prefix}.commands", self.partitions, 1, topic_configs=stamped),
+                NewTopic(f"{self.prefix}.queries", self.partitions, 1, topic_configs=stamped),
+                NewTopic(f"{self.prefix}.commands.dead-letters", 1, 1, topic_configs=letters),
+                NewTopic(f"{self.prefix}.queries.dead-letters", 1, 1, topic_configs=letters),
+                NewTopic(self.reply_to, 1, 1),
+            ]
+        )
+        self.producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", max_request_size=4 << 20)
+        await self.producer.start()
+        self.consumer = AIOKafkaConsumer(
+            bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50
+        )
+        await self.consumer.start()
+        self.consumer.assign([TopicPartition(self.reply_to, 0)])
+        self._reader = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for one in self.workers:
+            if one.process.returncode is None:
+                one.process.kill()
+        for one in self.workers:
+            await one.process.wait()
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
+        await self.consumer.stop()
+        await self.producer.stop()
+        await self.admin.close()
+
+    @property
+    def reply_to(self) -> str:
+        return f"{self.prefix}.replies.test"
+
+    # Workers ---------------------------------------------------------------------------------------------------------
+    async def start(self, role: str = "commands", *, ready: bool = True, **settings: str) -> WorkerProcess:
+        """Start a worker process as an operator does; waits until it is ready."""
+        number = len(self.workers)
+        log = self.directory / f"{role}-{number}.log"
+        announced = self.directory / f"{role}-{number}.url"
+        env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "JWT_"))},
+            "ENVIRONMENT": "development",
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers.env.kafka_bootstrap_servers,
+            "KAFKA_SESSION_TIMEOUT_MS": "6000",
+            "DATABASE_URL": self.database_url,
+            "REDIS_URL": self.servers.env.redis_url,
+            "TOPIC_PREFIX": self.prefix,
+            "JWT_SECRET": SECRET,
+            "OUTCOME_HMAC_KEY": "outcomes-" + SECRET,
+            "DLQ_SIGNING_KEY": "dead-letters-" + SECRET,
+            "RATE_LIMIT_REQUESTS": "1000000",
+            "WORKER_NAME": f"{role}-{number}",
+            "LOG_LEVEL": "INFO",
+            "METRICS_URL_FILE": str(announced),
+            **self.settings,
+            **settings,
+        }
+        with log.open("wb") as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "workers.cli", "worker", role, env=env, cwd=ROOT, stdout=output, stderr=output
+            )
+        worker = WorkerProcess(role, process, log)
+        self.workers.append(worker)
+        if ready:
+            await self.until(lambda: self._is_ready(worker, announced), 30, f"{role} is not ready, see {log}")
+        return worker
+
+    async def _is_ready(self, worker: WorkerProcess, announced: Path) -> bool:
+        assert worker.process.returncode is None, f"ended with {worker.process.returncode}: {worker.log.read_text()[-2000:]}"
+        if not worker.metrics_url:
+            if not announced.exists():
+                return False
+            worker.metrics_url = announced.read_text().strip()
+        return await self.http_status(worker.metrics_url + "/ready") == 200
+
+    @staticmethod
+    async def http_status(url: str) -> int:
+        """Ask a health check."""
+        try:
+            return int((await asyncio.to_thread(urlopen, url, timeout=2)).status)
+        except OSError as error:
+            return int(getattr(error, "code", 0))
+
+    @staticmethod
+    async def metrics(worker: WorkerProcess) -> dict[str, float]:
+        """Read a worker's metrics: sample with its labels, as Prometheus writes it, to value."""
+        text = (await asyncio.to_thread(lambda: urlopen(worker.metrics_url + "/metrics/", timeout=5).read())).decode()  # noqa: S310
+        found = {}
+        for line in text.splitlines():
+            if not line.startswith("#"):
+                name, value = line.rsplit(" ", 1)
+                found[name] = float(value)
+        return found
+
+    @staticmethod
+    async def until(condition: Callable[[], Awaitable[bool]], timeout_s: float, what: str) -> None:
+        """Ask until it is so; fails after the time-out."""
+        end = time.monotonic() + timeout_s
+        while not await condition():
+            assert time.monotonic() < end, what
+            await asyncio.sleep(0.05)
+
+    # The caller --------------------------------------------------------------------------------------------------------
+    async def _read(self) -> None:
+        async for record in self.consumer:
+            headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+            reply = Reply(json.loads(record.value), record.value, headers, record.key, time.time())
+            async with self._arrived:
+                self.replies.setdefault(headers.get("correlation_id", ""), []).append(reply)
+                self._arrived.notify_all()
+
+    @staticmethod
+    def token(sub: str = "tester", roles: Sequence[str] = ADMIN, **claims: object) -> str:
+        """Make a token."""
+        now = int(time.time())
+        return jwt.encode({"sub": sub, "roles": list(roles), "iat": now, "exp": now + 3600} | claims, SECRET, "HS256")
+
+    async def send(  # noqa: PLR0913 - what a message is made of
+        self,
+        side: str,
+        body: object,
+        *,
+        key: str = "k",
+        message_id: str | None = None,
+        correlation_id: str | None = None,
+        token: str | None = None,
+        drop: Sequence[str] = (),
+        extra: Sequence[tuple[str, bytes | None]] = (),
+        headers: Mapping[str, str] | None = None,
+        partition: int | None = None,
+    ) -> str:
+        """Publish a request; returns its correlation id."""
+        correlation_id = correlation_id or uuid.uuid4().hex
+        fields = {
+            "message_id": message_id or uuid.uuid4().hex,
+            "correlation_id": correlation_id,
+            "reply_to": self.reply_to,
+            "authorization": f"Bearer {token or self.token()}",
+            "content-type": "application/json",
+        } | dict(headers or {})
+        raw = [(name, value.encode()) for name, value in fields.items() if name not in drop] + list(extra)
+        value = body if isinstance(body, bytes) else json.dumps(body).encode()
+        await self.producer.send(
+            f"{self.prefix}.{side}", value, key=key.encode(), headers=raw, partition=partition
+        )
+        return correlation_id
+
+    async def send_undecodable(self, side: str, body: object, *, key: str = "k") -> None:
+        """Publish a record with a header key that is not UTF-8, as any client may, and as aiokafka's own cannot."""
+        await self.flush()
+        script = Path(__file__).parent / "undecodable.py"
+        arguments = [self.servers.env.kafka_bootstrap_servers, f"{self.prefix}.{side}", key, json.dumps(body)]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(script), *arguments, env=os.environ | {"AIOKAFKA_NO_EXTENSIONS": "1"}
+        )
+        assert await process.wait() == 0
+
+    async def flush(self) -> None:
+        """Wait until the broker has all that was sent."""
+        await self.producer.flush()
+
+    async def reply(self, correlation_id: str, *, nth: int = 1, timeout_s: float = 30.0) -> Reply:
+        """Wait for the n-th reply."""
+        async with self._arrived:
+            await asyncio.wait_for(
+                self._arrived.wait_for(lambda: len(self.replies.get(correlation_id, [])) >= nth), timeout_s
+            )
+        return self.replies[correlation_id][nth - 1]
+
+    async def command(self, kind: str, payload: object, *, version: int | None = None, **how: Any) -> Reply:
+        """Send a command and wait for its reply."""
+        body = {"kind": kind, "payload": payload} | ({"version": version} if version else {})
+        return await self.reply(await self.send("commands", body, **how))
+
+    async def query(self, kind: str, payload: object = None, **how: Any) -> Reply:
+        """Send a query and wait for its reply."""
+        return await self.reply(await self.send("queries", {"kind": kind, "payload": payload or {}}, **how))
+
+    async def dead_letters(self, side: str = "commands") -> list[tuple[bytes | None, dict[str, str]]]:
+        """Read all dead letters there are now: values and headers."""
+        topic = TopicPartition(f"{self.prefix}.{side}.dead-letters", 0)
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.servers.env.kafka_bootstrap_servers)
+        await consumer.start()
+        try:
+            consumer.assign([topic])
+            end = (await consumer.end_offsets([topic]))[topic]
+            await consumer.seek_to_beginning(topic)
+            found: list[tuple[bytes | None, dict[str, str]]] = []
+            while await consumer.position(topic) < end:
+                for record in (await consumer.getmany(topic, timeout_ms=200)).get(topic, []):
+                    headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
+                    found.append((record.value, headers))
+            return found
+        finally:
+            await consumer.stop()
+
+    # The database ------------------------------------------------------------------------------------------------------
+    async def fetch(self, statement: str, *args: object) -> list[Any]:
+        """Look into the database."""
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            return list(await connection.fetch(statement, *args))
+        finally:
+            await connection.close()

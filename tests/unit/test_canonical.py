@@ -1,0 +1,95 @@
+"""The canonical form is that of RFC 8785, whichever way it was made."""
+
+import json
+import math
+import struct
+
+import pytest
+import rfc8785
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.canonical import canonical
+from contracts.ijson import MAX_SAFE_INTEGER, read
+
+# Doubles of every exponent and sign, not only those that people write.
+DOUBLES = (
+    st.floats(allow_nan=False, allow_infinity=False)
+    | st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("<d", struct.pack("<Q", bits))[0])
+).filter(lambda number: math.isfinite(number) and not MAX_SAFE_INTEGER < abs(number) < 1e21)
+TEXTS = st.text() | st.sampled_from(
+    ["\N{GRINNING FACE}", "\ufb33", "\x80", "\x7f", "\n", '"', "\\", "/", ":.5", ",1e9", "[2."]
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-MAX_SAFE_INTEGER, MAX_SAFE_INTEGER)
+    | DOUBLES
+    | st.integers(-10, 10).map(float)
+    | TEXTS
+)
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=30)
+
+
+@given(VALUES, st.booleans(), st.sampled_from([None, 1]))
+def test_equals_the_reference(value: object, ascii_only: bool, indent: int | None) -> None:
+    """For every I-JSON value, in whatever text, the bytes are those of the reference implementation."""
+    raw = json.dumps(value, ensure_ascii=ascii_only, indent=indent).encode()
+    assert canonical(read(raw), raw) == rfc8785.dumps(value)  # type: ignore[arg-type]  # JSON types only
+
+
+@given(st.dictionaries(st.text(), VALUES, min_size=1), st.randoms(use_true_random=False))
+def test_is_one_form_of_all_texts(value: dict[str, object], random: object) -> None:
+    """The order of keys, escapes and white space change nothing; reading the canonical form gives it again."""
+    keys = list(value)
+    random.shuffle(keys)  # type: ignore[attr-defined]  # hypothesis' Random has no public type
+    plain = json.dumps(value).encode()
+    other = json.dumps({key: value[key] for key in keys}, ensure_ascii=False, indent=3).encode()
+    form = canonical(read(plain), plain)
+    assert canonical(read(other), other) == form
+    assert canonical(read(form), form) == form
+
+
+@given(DOUBLES)
+def test_numbers_as_javascript_writes_them(number: float) -> None:
+    """A double is written in its shortest form, and reads back as itself (but for the sign of zero)."""
+    raw = json.dumps({"n": number}).encode()
+    form = canonical(read(raw), raw)
+    assert form == rfc8785.dumps({"n": number})
+    assert json.loads(form)["n"] == number
+
+
+@pytest.mark.parametrize(
+    ("raw", "form"),
+    [
+        (b'{"b": 1.0, "a": -0.0}', b'{"a":0,"b":1}'),
+        (
+            b"[1E2, 1e21, 1e-7, 0.000001, 0.00001, 333333333.33333329]",
+            b"[100,1e+21,1e-7,0.000001,0.00001,333333333.3333333]",
+        ),
+        (b'{"\\ud83d\\ude00":1,"\\ufb33":2}', '{"\N{GRINNING FACE}":1,"\ufb33":2}'.encode()),
+        ('{"\ufb33":2,"\N{GRINNING FACE}":1}'.encode(), '{"\N{GRINNING FACE}":1,"\ufb33":2}'.encode()),
+        (b'{"a":"\\u000f\\u000a\\/\\u20ac\\"\\\\"}', '{"a":"\\u000f\\n/€\\"\\\\"}'.encode()),
+        (b'[ 56, {"d": true, "10": null, "1": [] } ]', b'[56,{"1":[],"10":null,"d":true}]'),
+        (b" 1.0 ", b"1"),
+        (b'{"a": 2 , "at":"10:15:30.5", "f" : [ 0.5 ]}', b'{"a":2,"at":"10:15:30.5","f":[0.5]}'),
+    ],
+)
+def test_known_forms(raw: bytes, form: bytes) -> None:
+    """Examples of RFC 8785 and its corner cases: numbers, escapes, keys beyond the Basic Multilingual Plane."""
+    assert canonical(read(raw), raw) == form
+
+
+def test_a_part_is_canonical_by_the_text_of_the_whole() -> None:
+    """The payload's form may be taken with the body's text, which holds it."""
+    raw = b'{"kind": "k", "ratio": 1.5, "payload": {"b": 2, "a": [1.0]}}'
+    body = read(raw)
+    assert isinstance(body, dict)
+    assert canonical(body["payload"], raw) == b'{"a":[1],"b":2}'
+
+
+@pytest.mark.parametrize("value", [object(), {1: 2}, "\ud800", 2**53])
+def test_what_is_no_json_raises(value: object) -> None:
+    """A value that no reader of ours returns is never written in some form or other."""
+    with pytest.raises((TypeError, ValueError)):
+        canonical(value, b"")

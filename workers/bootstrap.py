@@ -1,0 +1,405 @@
+"""The composition root: the only place where settings, engine, broker, clock and ids meet. Tests build another one."""
+
+import os
+import platform
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, Final, Literal
+
+import orjson
+import structlog
+from pydantic import SecretStr
+from uuid_utils import uuid7
+
+from contracts.registry import KINDS
+from contracts.topics import Topics
+from handlers.commands import COMMANDS
+from handlers.queries import QUERIES
+from handlers.readers import Readers
+from migrations import runner
+from persistence.engine import create_engine, Engine, PoolSettings
+from persistence.rate_limits import RedisWindows
+from persistence.readers import TableReaders
+from workers import worker
+from workers.admission.identity import Verifier
+from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey, mint
+from workers.admission.rate import RateLimit
+from workers.admission.reply_topics import ReplyTopics
+from workers.background import fold_counters
+from workers.checks import StartRefusedError, check_database
+from workers.fault_points import FaultPoints
+from workers.health import Vitals, health_app
+from workers.kafka.client import RequestClient
+from workers.kafka.connection import KafkaAccessError
+from workers.kafka.edge import KafkaEdge
+from workers.kafka.security import KafkaSecurity, SecurityConfigError
+from workers.kafka.topics import TopicAdmin
+from workers.pipeline.answering import Answering
+from workers.pipeline.commands import CommandPipeline
+from workers.pipeline.dead_letters import DeadLetters
+from workers.pipeline.intake import Intake
+from workers.pipeline.patience import Patience
+from workers.pipeline.queries import QueryPipeline
+from workers.pipeline.refusal import Refusal
+from workers.settings import Settings
+from workers.telemetry import logs
+from workers.telemetry.metrics import Metrics
+from workers.telemetry.watching import Watching
+
+OPERATOR_ERRORS: Final = (
+    StartRefusedError,
+    KafkaAccessError,
+    SecurityConfigError,
+    KeySourceError,
+    runner.MigrationError,
+)
+"""What an operator can mend; each says so in one line."""
+
+Role = Literal["commands", "queries"]
+
+_log = structlog.get_logger(__name__)
+
+
+def new_id() -> str:
+    """Make a UUID of version 7: its order is that of its making, so that indexes grow at one end."""
+    return str(uuid7())
+
+
+# Parts -------------------------------------------------------------------------------------------------------------
+def _secret(value: SecretStr | None) -> str | None:
+    return value.get_secret_value() if value is not None else None
+
+
+def kafka_security(settings: Settings) -> KafkaSecurity:
+    """Say how to talk to Kafka."""
+    kafka = settings.kafka
+    return KafkaSecurity(
+        kafka.security_protocol,
+        kafka.sasl_mechanism if kafka.security_protocol.startswith("SASL") else None,
+        kafka.username,
+        _secret(kafka.password),
+        str(kafka.cafile) if kafka.cafile else None,
+        str(kafka.certfile) if kafka.certfile else None,
+        str(kafka.keyfile) if kafka.keyfile else None,
+        _secret(kafka.keyfile_password),
+        kafka.token_provider,
+    )
+
+
+def engine_of(settings: Settings, application_name: str, *, reading: bool = False) -> Engine:
+    """Make a pool: to the primary, or (`reading`) to the replica where one is set."""
+    database = settings.database
+    url = (database.read_url if reading else None) or database.url
+    pool = PoolSettings(
+        database.pool_size, database.max_overflow, database.pre_ping, database.recycle_s, database.echo
+    )
+    return create_engine(url.get_secret_value(), pool, application_name)
+
+
+def verifier_of(settings: Settings) -> Verifier:
+    """Say how callers prove who they are."""
+    jwt = settings.jwt
+    public: list[PublicKey] = []
+    if jwt.public_key is not None:
+        public.append(PublicKey(jwt.public_key.get_secret_value().encode(), jwt.public_key_kid))
+    if jwt.public_key_file is not None:
+        try:
+            public.append(PublicKey(jwt.public_key_file.read_bytes(), jwt.public_key_kid))
+        except OSError as error:
+            msg = f"JWT_PUBLIC_KEY_FILE cannot be read: {error.strerror}"
+            raise StartRefusedError(msg) from None
+    secret = _secret(jwt.secret)
+    source = KeySource(
+        secret=secret.encode() if secret is not None else None,
+        secret_kid=jwt.secret_kid,
+        public_keys=public,
+        jwks_file=jwt.jwks_file,
+    )
+    keyring = Keyring(source, time.monotonic, lambda reason: _log.warning("jwks_unreadable", reason=reason))
+    return Verifier(keyring, issuer=jwt.issuer, audience=jwt.audience, leeway_s=jwt.leeway_s)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What both kinds of workers are made of."""
+
+    settings: Settings
+    role: Role
+    name: str
+    topics: Topics
+    metrics: Metrics
+    watching: Watching
+    primary: Engine
+    edge: KafkaEdge
+    intake: Intake
+    refusal: Refusal
+    answering: Answering
+    rate_limit: RateLimit
+    fault_points: FaultPoints
+
+
+def _parts(settings: Settings, role: Role) -> Parts:
+    name = settings.process.worker_name or f"{role}-{platform.node()}-{os.getpid()}"
+    logs.configure(settings.observing.log_level, settings.observing.log_format, name)
+    topics = Topics(settings.kafka.topic_prefix)
+    metrics = Metrics()
+    watching = Watching(metrics, KINDS, settings.observing.log_successes_per_s)
+    fault_points = FaultPoints(settings.process.fault_point)
+    edge = KafkaEdge(
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        security=kafka_security(settings),
+        topics=topics,
+        topic=topics.commands if role == "commands" else topics.queries,
+        group_id=f"{topics.prefix}.{role}",
+        client_id=name,
+        max_records=settings.kafka.max_batch,
+        session_timeout_s=settings.kafka.session_timeout_ms / 1000,
+        group_instance_id=settings.kafka.group_instance_id,
+        accept_auto_create=settings.kafka.accept_auto_create,
+        observer=watching,
+        fault_points=fault_points,
+    )
+    reply_topics = ReplyTopics(settings.domain.reply_topics, topics.prefix)
+    redis_url = _secret(settings.redis.url)
+    rate_limit = RateLimit(
+        RedisWindows(redis_url, topics.prefix) if redis_url is not None else None,
+        limit=settings.rate.requests,
+        window_s=settings.rate.window_s,
+        overrides=settings.rate.overrides,
+        on_fallback=metrics.rate_fallback.inc,
+    )
+    intake = Intake(
+        topics,
+        KINDS,
+        verifier_of(settings),
+        reply_topics,
+        settings.secrets.outcome_hmac_key.get_secret_value().encode(),
+        needs_answer=role == "queries",
+    )
+    refusal = Refusal(KINDS, rate_limit, time.time, new_id, settings.domain.refuse_sunset_versions)
+    signing_key = settings.secrets.dlq_signing_key.get_secret_value().encode()
+    answering = Answering(
+        edge.replies,
+        edge.dead_letters,
+        DeadLetters(topics, signing_key, name, time.time),
+        _no_cache,
+        fault_points,
+    )
+    primary = engine_of(settings, name)
+    return Parts(
+        settings,
+        role,
+        name,
+        topics,
+        metrics,
+        watching,
+        primary,
+        edge,
+        intake,
+        refusal,
+        answering,
+        rate_limit,
+        fault_points,
+    )
+
+
+async def _no_cache(_: Sequence[str]) -> None:
+    """Nothing is cached yet."""
+
+
+def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Sequence[Engine]) -> worker.Worker:
+    """Put a worker together around its edge; the handler is set already."""
+    observing = parts.settings.observing
+
+    async def start() -> None:
+        for engine in engines:
+            await check_database(engine)
+        await parts.edge.start()
+
+    async def failed() -> str:
+        return await parts.edge.failed()
+
+    async def vitals() -> Vitals:
+        health = parts.edge.health()
+        stuck = health.fatal
+        if stuck is None and health.stuck_s > observing.stuck_after_s:
+            stuck = f"no progress for {health.stuck_s:.0f} s while there is work"
+        unready = None if health.joined else "has not joined its group yet"
+        return Vitals(stuck, unready)
+
+    async def close() -> None:
+        await parts.rate_limit.close()
+        for engine in engines:
+            await engine.dispose()
+
+    return worker.Worker(
+        parts.name,
+        health_app(vitals, parts.metrics.registry if observing.metrics else None),
+        observing.host,
+        observing.port,
+        start,
+        failed,
+        parts.edge.stop,
+        close,
+        jobs,
+    )
+
+
+def _announce(settings: Settings) -> Callable[[str], None]:
+    def announce(url: str) -> None:
+        _log.info("health_served", url=url)
+        if settings.observing.url_file is not None:
+            settings.observing.url_file.write_text(url + "\n")
+
+    return announce
+
+
+# Workers -----------------------------------------------------------------------------------------------------------
+async def run_command_worker(settings: Settings) -> int:
+    """Run a worker that applies commands; returns its exit code."""
+    parts = _parts(settings, "commands")
+    parts.edge.handler = CommandPipeline(
+        parts.intake,
+        parts.refusal,
+        parts.answering,
+        parts.primary,
+        COMMANDS,
+        Patience(),
+        parts.watching,
+        parts.fault_points,
+        new_id,
+    )
+    jobs = [partial(fold_counters, parts.primary)]
+    return await worker.run(_assemble(parts, jobs=jobs, engines=[parts.primary]), _announce(settings))
+
+
+async def run_query_worker(settings: Settings) -> int:
+    """Run a worker that answers queries; returns its exit code."""
+    parts = _parts(settings, "queries")
+    readers = TableReaders(parts.primary, parts.primary)
+
+    async def read_from() -> Readers:
+        return readers
+
+    parts.edge.handler = QueryPipeline(
+        parts.intake, parts.refusal, parts.answering, read_from, QUERIES, Patience(), parts.watching, new_id
+    )
+    return await worker.run(_assemble(parts, jobs=[], engines=[parts.primary]), _announce(settings))
+
+
+# Setting up --------------------------------------------------------------------------------------------------------
+async def create_topics(settings: Settings) -> list[str]:
+    """Create the topics; one readable line for each."""
+    kafka = settings.kafka
+    async with TopicAdmin(kafka.bootstrap_servers, kafka_security(settings)) as admin:
+        reports = await admin.create_topics(
+            Topics(kafka.topic_prefix),
+            partitions=kafka.partitions,
+            replication_factor=kafka.replication_factor,
+            min_insync_replicas=kafka.min_insync_replicas,
+        )
+    return [str(report) for report in reports]
+
+
+async def migrate(settings: Settings) -> list[str]:
+    """Bring the schema up to date; the revisions that were applied."""
+    return await runner.upgrade(settings.database.url.get_secret_value())
+
+
+# Asking ------------------------------------------------------------------------------------------------------------
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: a name and roles to mint a token for, or a token that is given."""
+
+    sub: str
+    roles: tuple[str, ...]
+    token: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One request. `side` is commands or queries; without a key the message id is the key."""
+
+    side: str
+    body: Mapping[str, Any]
+    key: str | None
+    message_id: str
+    caller: Caller
+
+
+def mint_token(settings: Settings, sub: str, roles: Sequence[str], lifetime: timedelta) -> str:
+    """Make a development token; raises `StartRefusedError` without a JWT_SECRET."""
+    secret = _secret(settings.jwt.secret)
+    if secret is None:
+        msg = "JWT_SECRET is not set: tokens come from your identity provider; give one by --token"
+        raise StartRefusedError(msg)
+    return mint(
+        secret.encode(),
+        sub,
+        roles,
+        lifetime,
+        issued_at=datetime.now(UTC),
+        kid=settings.jwt.secret_kid,
+        issuer=settings.jwt.issuer,
+        audience=settings.jwt.audience,
+    )
+
+
+class Client:
+    """A caller of the workers, for the command line and the demo."""
+
+    def __init__(self, settings: Settings, requests: RequestClient) -> None:
+        self._settings = settings
+        self._requests = requests
+        self._topics = Topics(settings.kafka.topic_prefix)
+
+    async def ask(self, asking: Asking, timeout_s: float) -> tuple[Mapping[str, str], bytes]:
+        """Publish a request and wait for its envelope; raises TimeoutError."""
+        caller = asking.caller
+        token = caller.token or mint_token(self._settings, caller.sub, caller.roles, timedelta(hours=1))
+        topic = self._topics.commands if asking.side == "commands" else self._topics.queries
+        headers = [
+            ("message_id", asking.message_id.encode()),
+            ("authorization", f"Bearer {token}".encode()),
+            ("content-type", b"application/json"),
+        ]
+        key = (asking.key or asking.message_id).encode()
+        return await self._requests.request(topic, key, orjson.dumps(asking.body), headers, timeout_s)
+
+
+@asynccontextmanager
+async def asking(settings: Settings) -> AsyncIterator[Client]:
+    """Connect as a caller with a reply topic of its own."""
+    kafka = settings.kafka
+    async with RequestClient(
+        kafka.bootstrap_servers, kafka.topic_prefix, "cli", kafka_security(settings)
+    ) as requests:
+        yield Client(settings, requests)
+
+
+async def ask_one(settings: Settings, request: Asking, timeout_s: float) -> bytes:
+    """Ask once; returns the envelope's bytes."""
+    async with asking(settings) as client:
+        return (await client.ask(request, timeout_s))[1]
+
+
+def is_ready(url: str) -> bool:
+    """Ask a worker's health server whether it is ready."""
+    try:
+        with urllib.request.urlopen(f"{url}/ready", timeout=2) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def effective(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Go through the settings in force, by the names of their variables; secrets are masked."""
+    for group in (getattr(settings, name) for name in settings.__dataclass_fields__):
+        for name, field in type(group).model_fields.items():
+            yield str(field.alias), str(getattr(group, name))

@@ -1,0 +1,55 @@
+"""What is checked before a worker starts: it waits for what is away, and refuses what is wrong."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from persistence.engine import connected, Engine
+from persistence.faults import Fault, fault_of
+from workers.pipeline.patience import Patience
+
+_log = structlog.get_logger(__name__)
+
+DURABLE: Final = frozenset({"on", "remote_apply", "remote_write"})
+"""Values of synchronous_commit under which a commit survives a crash of the primary."""
+OLDEST_SERVER: Final = 170000
+"""transaction_timeout came with PostgreSQL 17."""
+
+
+class StartRefusedError(Exception):
+    """Something is set up wrongly; the text says what, and the remedy, in one line."""
+
+
+async def check_database(engine: Engine) -> None:
+    """Wait until the database answers; raise `StartRefusedError` when it is not fit for what is promised."""
+    patience = Patience()
+    while True:
+        try:
+            async with connected(engine) as connection:
+                durability = await connection.fetchval("show synchronous_commit")
+                server = int(await connection.fetchval("show server_version_num"))
+                table = await connection.fetchval("select to_regclass('outcomes')::text")
+        except Exception as error:
+            code = getattr(error, "sqlstate", None)
+            if code in {"28P01", "28000", "3D000"}:
+                msg = "Postgres refuses DATABASE_URL: " + (
+                    "there is no such database" if code == "3D000" else "user or password is wrong"
+                )
+                raise StartRefusedError(msg) from None
+            if fault_of(error) is not Fault.TRANSIENT:
+                raise
+            wait = patience.database_away()
+            _log.warning("waiting_for_database", wait_ms=round(wait * 1000), exc_info=error)
+            await asyncio.sleep(wait)
+        else:
+            break
+    if server < OLDEST_SERVER:
+        msg = f"Postgres {server // 10000} is too old: the workers need transaction_timeout, which came with 17"
+        raise StartRefusedError(msg)
+    if durability not in DURABLE:
+        msg = f"synchronous_commit is {durability}: set it to on, or an answered command could be lost in a crash"
+        raise StartRefusedError(msg)
+    if table is None:
+        msg = "the database has no schema: run `catalog migrate`"
+        raise StartRefusedError(msg)

@@ -1,0 +1,214 @@
+"""`catalog`: everything an operator or a developer does by hand.
+
+What goes wrong is said in one readable line, and the exit code is not 0.
+"""
+
+import json
+import sys
+import uuid
+from collections.abc import Coroutine
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from workers import bootstrap
+from workers.settings import Settings, SettingsError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Catalog Workers: commands in, envelopes out, and the backfills behind them.",
+)
+topics_app = typer.Typer(no_args_is_help=True, help="The topics of this deployment.")
+worker_app = typer.Typer(no_args_is_help=True, help="Run a worker in the foreground.")
+app.add_typer(topics_app, name="topics")
+app.add_typer(worker_app, name="worker")
+
+EXIT_USAGE: Final = 2
+EXIT_BY_TYPE: Final = {"success": 0, "neutral": 0, "warning": 3, "error": 1}
+
+T = TypeVar("T")
+
+
+class OperatorError(Exception):
+    """Something an operator can mend; its text is one readable line."""
+
+
+def settings() -> Settings:
+    """Read the settings of this call: environment, `.env`, and the embedded stack's own file where there is one."""
+    return Settings.load()
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on uvloop."""
+    return uvloop.run(work)
+
+
+def main() -> None:
+    """Run the command line; a known error is one line on stderr and exit code 1 or 2."""
+    try:
+        app()
+    except SettingsError as error:
+        fail(*error.lines, code=EXIT_USAGE)
+    except (OperatorError, *bootstrap.OPERATOR_ERRORS) as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def fail(*lines: str, code: int = 1) -> None:
+    """Say what is wrong and end."""
+    console = Console(stderr=True, soft_wrap=True)
+    for line in lines:
+        console.print(f"[red]error:[/red] {line}" if console.is_terminal else f"error: {line}", markup=console.is_terminal)
+    sys.exit(code)
+
+
+# Set up ------------------------------------------------------------------------------------------------------------
+@topics_app.command("create")
+def create_topics() -> None:
+    """Create the topics for commands, queries and dead letters; those that exist are left as they are."""
+    for report in run(bootstrap.create_topics(settings())):
+        typer.echo(report)
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema that takes nothing away."""
+    applied = run(bootstrap.migrate(settings()))
+    typer.echo("\n".join(f"applied {revision}" for revision in applied) or "nothing to do: the schema is up to date")
+
+
+# Workers -----------------------------------------------------------------------------------------------------------
+@worker_app.command("commands")
+def command_worker() -> None:
+    """Apply commands exactly once, and answer every one of them."""
+    sys.exit(run(bootstrap.run_command_worker(settings())))
+
+
+@worker_app.command("queries")
+def query_worker() -> None:
+    """Answer queries."""
+    sys.exit(run(bootstrap.run_query_worker(settings())))
+
+
+# Asking ------------------------------------------------------------------------------------------------------------
+Kind = Annotated[str, typer.Argument(metavar="KIND", help="For example create_customer.")]
+Payload = Annotated[str, typer.Argument(metavar="JSON", help="The payload; '-' reads it from standard input.")]
+Version = Annotated[int | None, typer.Option("--version", help="The kind's version; 1 when absent.")]
+Key = Annotated[str | None, typer.Option("--key", help="What orders the message; the message id when absent.")]
+MessageId = Annotated[str | None, typer.Option("--message-id", help="The idempotency key; a new one when absent.")]
+Sub = Annotated[str, typer.Option("--sub", help="Who asks.")]
+Roles = Annotated[list[str], typer.Option("--role", help="A role; may be given more than once.")]
+Token = Annotated[str | None, typer.Option("--token", envvar="CATALOG_TOKEN", help="A token instead of a minted one.")]
+Timeout = Annotated[float, typer.Option("--timeout", help="Seconds to wait for the reply.")]
+
+
+@app.command()
+def send(
+    kind: Kind,
+    payload: Payload = "{}",
+    version: Version = None,
+    key: Key = None,
+    message_id: MessageId = None,
+    sub: Sub = "cli",
+    role: Roles = ["catalog_admin", "catalog_operator"],  # noqa: B006 - typer copies it
+    token: Token = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Publish a command, wait for its envelope, print it. Exit code: 0 success or neutral, 3 warning, 1 error."""
+    _ask("commands", kind, payload, version, key, message_id, bootstrap.Caller(sub, tuple(role), token), timeout)
+
+
+@app.command()
+def ask(
+    kind: Kind,
+    payload: Payload = "{}",
+    version: Version = None,
+    key: Key = None,
+    sub: Sub = "cli",
+    role: Roles = ["catalog_reader", "catalog_operator"],  # noqa: B006
+    token: Token = None,
+    timeout: Timeout = 30.0,
+) -> None:
+    """Publish a query, wait for its envelope, print it. Exit code as for `send`."""
+    _ask("queries", kind, payload, version, key, None, bootstrap.Caller(sub, tuple(role), token), timeout)
+
+
+def _ask(  # noqa: PLR0913 - what one can say of a request
+    side: str,
+    kind: str,
+    payload: str,
+    version: int | None,
+    key: str | None,
+    message_id: str | None,
+    caller: bootstrap.Caller,
+    timeout_s: float,
+) -> None:
+    text = sys.stdin.read() if payload == "-" else payload
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        msg = f"the payload is not JSON: {error}"
+        raise OperatorError(msg) from None
+    body: dict[str, Any] = {"kind": kind, "payload": value} | ({"version": version} if version else {})
+    request = bootstrap.Asking(side, body, key, message_id or uuid.uuid4().hex, caller)
+    try:
+        envelope = json.loads(run(bootstrap.ask_one(settings(), request, timeout_s)))
+    except TimeoutError:
+        msg = f"no reply within {timeout_s:.0f} s; are the workers running? The message stays in the log and will be answered"
+        raise OperatorError(msg) from None
+    Console().print_json(data=envelope)
+    sys.exit(EXIT_BY_TYPE[envelope["type"]])
+
+
+@app.command()
+def token(
+    sub: Annotated[str, typer.Option("--sub", help="The caller.")],
+    role: Roles = [],  # noqa: B006
+    hours: Annotated[float, typer.Option("--hours", help="How long it is valid.")] = 1.0,
+) -> None:
+    """Make a development token, signed with JWT_SECRET."""
+    typer.echo(bootstrap.mint_token(settings(), sub, role, timedelta(hours=hours)))
+
+
+@app.command("settings")
+def show_settings() -> None:
+    """Print the effective settings; secrets are masked."""
+    table = Table("setting", "value", box=None)
+    for name, value in bootstrap.effective(settings()):
+        table.add_row(name, value)
+    Console().print(table)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the scenario.")] = False,  # noqa: FBT002
+    state: Annotated[Path, typer.Option("--state", help="Where the embedded stack keeps its data.")] = Path(".local"),
+) -> None:
+    """Run everything on this machine: the embedded stack, the workers, and a short scenario through Kafka."""
+    from workers.demo import run_demo  # noqa: PLC0415 - needs the stack's packages, which a deployment has not
+
+    sys.exit(run_demo(state, once=once))
+
+
+def _add_stack() -> None:
+    """`catalog stack` exists where the embedded stack's packages are installed."""
+    try:
+        from workers.stack.commands import app as stack_app  # noqa: PLC0415
+    except ImportError:
+        return
+    app.add_typer(stack_app, name="stack")
+
+
+_add_stack()
+
+
+if __name__ == "__main__":
+    main()

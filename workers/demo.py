@@ -1,0 +1,174 @@
+"""`make run`: the whole system on this machine, and a short scenario through Kafka."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from workers import bootstrap
+from workers.scenario import Seen, Step, problem, scenario
+from workers.settings import Settings
+from workers.stack.embedded import EmbeddedStack
+
+READY_TIMEOUT_S: Final = 60.0
+STOP_TIMEOUT_S: Final = 25.0
+ROLES: Final = ("commands", "queries")
+
+_console = Console()
+
+
+@dataclass
+class _Process:
+    role: str
+    process: subprocess.Popen[bytes]
+    url_file: Path
+    log: Path
+
+
+def run_demo(state: Path, *, once: bool) -> int:
+    """Bring everything up, run the scenario, stay until Ctrl-C (or end, with `once`). Returns the exit code."""
+    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    stack = EmbeddedStack(state)
+    try:
+        with _console.status("Starting Kafka, Postgres and Redis …") as status:
+            env = stack.up(on_progress=status.update)
+        os.environ.update({name: value for name, value in env.as_env().items() if name not in os.environ})
+        settings = Settings.load()
+        with _console.status("Creating topics, migrating the database …"):
+            uvloop.run(_set_up(settings))
+        with _workers(state) as processes:
+            with _console.status("Starting the workers …"):
+                urls = _wait_until_ready(processes)
+            stack.update_env(urls)
+            failed = uvloop.run(_play(settings))
+            if once:
+                return 1 if failed else 0
+            _say_how(state, urls)
+            _watch(processes)
+            return 1
+    except KeyboardInterrupt:
+        return 0
+    finally:
+        with _console.status("Stopping …"):
+            stack.down()
+
+
+async def _set_up(settings: Settings) -> None:
+    await asyncio.gather(bootstrap.create_topics(settings), bootstrap.migrate(settings))
+
+
+@contextlib.contextmanager
+def _workers(state: Path) -> Iterator[list[_Process]]:
+    started: list[_Process] = []
+    try:
+        for role in ROLES:
+            url_file = state / f"{role}.url"
+            url_file.unlink(missing_ok=True)
+            log = state / f"{role}.log"
+            with log.open("ab") as output:
+                process = subprocess.Popen(  # noqa: S603 - our own command
+                    [sys.executable, "-m", "workers.cli", "worker", role],
+                    env={**os.environ, "METRICS_URL_FILE": str(url_file), "WORKER_NAME": f"{role}-1"},
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,  # Ctrl-C is ours: the workers are stopped in order
+                )
+            started.append(_Process(role, process, url_file, log))
+        yield started
+    finally:
+        for one in started:
+            one.process.terminate()
+        for one in started:
+            try:
+                one.process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                one.process.kill()
+
+
+def _wait_until_ready(processes: list[_Process]) -> dict[str, str]:
+    end = time.monotonic() + READY_TIMEOUT_S
+    urls = {}
+    for one in processes:
+        while not (one.url_file.exists() and bootstrap.is_ready(one.url_file.read_text().strip())):
+            if one.process.poll() is not None or time.monotonic() > end:
+                msg = f"the {one.role} worker did not start; its log is {one.log}"
+                raise bootstrap.StartRefusedError(msg)
+            time.sleep(0.05)
+        urls[f"METRICS_URL_{one.role.upper()}"] = one.url_file.read_text().strip() + "/metrics/"
+    return urls
+
+
+async def _play(settings: Settings) -> int:
+    """Send the scenario, print each request with its envelope; returns how many were not as expected."""
+    seen: Seen = {}
+    table = Table(title="The scenario", show_lines=False)
+    for column in ("request", "kind", "status", "type", "message"):
+        table.add_column(column, overflow="fold")
+    table.add_column("", no_wrap=True)
+    failed = 0
+    caller = bootstrap.Caller("demo", ("catalog_admin", "catalog_operator"), None)
+    async with bootstrap.asking(settings) as client:
+        for step in scenario(uuid.uuid4().hex[:8]):
+            envelope, headers = await _ask(client, step, seen, caller)
+            seen[step.name] = dict(envelope)
+            wrong = problem(step, envelope, headers)
+            failed += wrong is not None
+            replayed = " (replayed)" if headers.get("replayed") == "true" else ""
+            table.add_row(
+                step.name,
+                step.kind,
+                str(envelope["statusCode"]),
+                str(envelope["type"]) + replayed,
+                str(envelope["message"]),
+                f"[red]{wrong}[/red]" if wrong else "[green]ok[/green]",
+            )
+    _console.print(table)
+    return failed
+
+
+async def _ask(
+    client: bootstrap.Client, step: Step, seen: Seen, caller: bootstrap.Caller
+) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    body: dict[str, object] = {"kind": step.kind, "payload": step.payload(seen)}
+    if step.version is not None:
+        body["version"] = step.version
+    headers, value = await client.ask(bootstrap.Asking(step.side, body, None, step.message_id, caller), 30)
+    return json.loads(value), headers
+
+
+def _say_how(state: Path, urls: Mapping[str, str]) -> None:
+    _console.print("Send your own, from another terminal:")
+    _console.print(
+        "  .venv/bin/catalog send create_customer "
+        """'{"name": "Grace Hopper", "email": "grace@example.com"}'""",
+        markup=False,
+        highlight=False,
+    )
+    _console.print("  .venv/bin/catalog ask search_customers '{\"limit\": 5}'", markup=False, highlight=False)
+    _console.print(f"Addresses for other clients: {state / 'stack.env'}", highlight=False)
+    for name, url in urls.items():
+        _console.print(f"{name}: {url}", highlight=False)
+    _console.print("Everything is up. Press Ctrl-C to stop.")
+
+
+def _watch(processes: list[_Process]) -> None:
+    """Stay until Ctrl-C, or until a worker ends."""
+    while True:
+        for one in processes:
+            if one.process.poll() is not None:
+                _console.print(f"[red]The {one.role} worker ended; its log is {one.log}[/red]")
+                return
+        time.sleep(0.5)

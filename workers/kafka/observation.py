@@ -1,0 +1,118 @@
+"""What the edge lets others see of it: events for metrics, and a snapshot for health checks."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from workers.ports import Position
+
+
+class EdgeObserver(Protocol):
+    """Told what happens at the edge, as it happens; it must not raise, and changes nothing."""
+
+    def on_batch(self, size: int, seconds: float) -> None:
+        """A batch of so many records came back from the handler after so long."""
+        ...
+
+    def on_ack(self, *, ok: bool) -> None:
+        """Offsets were acknowledged, or were not: then they are tried again, or their records come again."""
+        ...
+
+    def on_give_back(self, size: int, wait_s: float) -> None:
+        """The handler left so many records undecided; they are fetched again after the wait."""
+        ...
+
+    def on_defect(self) -> None:
+        """The handler raised: a defect. The whole batch was given back."""
+        ...
+
+    def on_revoked(self, partitions: int, seconds: float) -> None:
+        """So many partitions were taken away; draining took so long."""
+        ...
+
+    def on_assigned(self, partitions: int) -> None:
+        """This is how many partitions are ours from now on."""
+        ...
+
+    def on_lag(self, position: Position, messages: int) -> None:
+        """How many records of a partition of ours are not decided yet; about once a second."""
+        ...
+
+    def on_kafka_error(self, kind: str) -> None:
+        """Something about Kafka failed and is tried again; `kind` is one of a few fixed words."""
+        ...
+
+    def on_reply_topic(self, *, closed: bool) -> None:
+        """A reply topic takes nothing and was closed, or takes messages again."""
+        ...
+
+
+class SilentObserver:
+    """Watches nothing."""
+
+    def on_batch(self, size: int, seconds: float) -> None:
+        """Ignore it."""
+
+    def on_ack(self, *, ok: bool) -> None:
+        """Ignore it."""
+
+    def on_give_back(self, size: int, wait_s: float) -> None:
+        """Ignore it."""
+
+    def on_defect(self) -> None:
+        """Ignore it."""
+
+    def on_revoked(self, partitions: int, seconds: float) -> None:
+        """Ignore it."""
+
+    def on_assigned(self, partitions: int) -> None:
+        """Ignore it."""
+
+    def on_lag(self, position: Position, messages: int) -> None:
+        """Ignore it."""
+
+    def on_kafka_error(self, kind: str) -> None:
+        """Ignore it."""
+
+    def on_reply_topic(self, *, closed: bool) -> None:
+        """Ignore it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionHealth:
+    """One partition of ours. An offset is None as long as it is not known."""
+
+    position: Position
+    next_offset: int | None  # the first that is not decided
+    end_offset: int | None  # one past the newest record, as of the last fetch
+    stuck_s: float  # since the last progress; 0 where there is nothing to do
+    fetched_s: float | None  # since the broker last answered a fetch of it
+
+    @property
+    def lag(self) -> int:
+        """Records that are not decided yet."""
+        if self.next_offset is None or self.end_offset is None:
+            return 0
+        return max(0, self.end_offset - self.next_offset)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeHealth:
+    """A snapshot of the edge.
+
+    `joined` is a member's with zero partitions, too. `fault` says what is wrong with the consumer or the producer right
+    now (it is being replaced), `fatal` what the process should end for.
+    """
+
+    joined: bool
+    partitions: tuple[PartitionHealth, ...]
+    last_poll_s: float  # since the consumer was last asked for records
+    paused_s: float  # until records are fetched again after a give-back; 0 unless paused
+    busy_s: float  # since the running batch was handed to the handler; 0 when none is
+    closed_reply_topics: int
+    fault: str | None = None
+    fatal: str | None = None
+
+    @property
+    def stuck_s(self) -> float:
+        """Since the last progress of the partition that has waited longest while it had work."""
+        return max((partition.stuck_s for partition in self.partitions), default=0.0)

@@ -1,0 +1,439 @@
+"""Publishing replies, so that no reply topic can be used as a weapon; dead letters go the same way.
+
+All topics of a batch are published to at once, each by itself. What a topic may do to its own replies:
+
+- It is missing from a fresh look-up, or closed to us: its replies are undeliverable at once.
+- It refuses a message for good: that message is undeliverable.
+- It takes none for 5 s while ours work: it is closed, and its replies are undeliverable at once while it is probed
+  every second, by what it has not taken yet (or by a look-up, where nothing is left). The batch that meets it first
+  waits.
+- Nobody takes any: the broker is away, and the batch has to be given back.
+
+A producer that cannot go on (its sequence numbers are out of order, it was fenced, its task ended) is replaced.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+from aiokafka import errors
+
+from workers.kafka.connection import refusal
+from workers.kafka.observation import EdgeObserver
+from workers.kafka.producer import Delivery, PatientProducer, Queued
+from workers.kafka.topic_list import NOT_AUTHORISED, TopicList
+from workers.ports import BrokerAwayError, Message, Undeliverable
+
+TAKES_NONE: Final = "topic takes no messages"
+TOO_LARGE: Final = "message too large for the topic"
+
+CLOSE_AFTER_S: Final = 5.0
+"""A topic that takes none for so long is closed; by the contract."""
+
+PROBE_EVERY_S: Final = 1.0
+"""How often a closed topic is tried; by the contract."""
+
+_SECOND_CHANCE_S: Final = 1.0
+"""Instead of the 5 s, for a topic that was closed before and has taken nothing since: it must not cost them again."""
+
+_START_TIMEOUT_S: Final = 15.0
+_FORGET_CLOSED_S: Final = 60.0  # a closed topic that nobody asked for is looked at afresh when somebody does
+_FORGET_UNUSED_S: Final = 600.0
+_MOST_CLOSED: Final = 1000  # that are only missing: beyond it, the oldest are looked up again when asked for
+_MOST_PRODUCERS: Final = 3  # for one batch; then the broker is called away
+
+_FAULTS: Final = (
+    errors.OutOfOrderSequenceNumber,
+    errors.ProducerFenced,
+    errors.InvalidProducerEpoch,
+    errors.InvalidProducerIdMapping,
+    errors.UnknownProducerId,
+    errors.ProducerClosed,
+)
+_TOO_LARGE: Final = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
+
+_logger: Final = logging.getLogger(__name__)
+
+
+class _WithdrawnError(errors.KafkaError):  # type: ignore[misc]
+    """It was queued, never sent, and taken back."""
+
+    retriable = True
+
+
+@dataclass(slots=True)
+class _Standing:
+    """What is known of a topic that was published to."""
+
+    used_at: float
+    second_chance: bool = False
+
+
+@dataclass(slots=True)
+class _Closed:
+    """A topic whose replies are undeliverable, and what is still on its way to it."""
+
+    reason: str
+    asked_at: float
+    probes: set[Delivery] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class _Topic:
+    """One batch's messages for one topic."""
+
+    name: str
+    unsettled: set[int]
+    undeliverable: list[Undeliverable] = field(default_factory=list)
+    rounds: list[tuple[list[int], list[Queued]]] = field(default_factory=list)
+    taken: bool = False
+    stuck: bool = False
+
+    def refuse(self, indices: Iterable[int], reason: str) -> None:
+        refused = list(indices)
+        self.undeliverable += [Undeliverable(index, reason) for index in refused]
+        self.unsettled.difference_update(refused)
+
+    def settle(
+        self, indices: Sequence[int], results: Sequence[errors.KafkaError | None]
+    ) -> tuple[list[int], list[int]]:
+        """Settle what can be; return what is too large (perhaps only together), and what needs another producer."""
+        too_large: list[int] = []
+        again: list[int] = []
+        for index, error in zip(indices, results, strict=True):
+            if error is None:
+                self.taken = True
+                self.unsettled.discard(index)
+            elif isinstance(error, _TOO_LARGE):
+                too_large.append(index)
+            elif isinstance(error, _FAULTS):
+                again.append(index)
+            elif isinstance(error, errors.TopicAuthorizationFailedError):
+                self.refuse((index,), NOT_AUTHORISED)
+            elif error.retriable or isinstance(error, errors.KafkaTimeoutError):
+                self.stuck = True
+            else:
+                _logger.warning("A message for %s was refused: %s", self.name, error)
+                self.refuse((index,), TAKES_NONE)
+        return too_large, again
+
+    def run_out_of_time(self) -> None:
+        """Be stuck, with what nobody has looked at yet."""
+        self.stuck = True
+        for indices, queued in self.rounds:
+            for index, delivery in zip(indices, queued, strict=False):  # cut short where queueing was
+                if isinstance(delivery, asyncio.Future) and delivery.done() and _error(delivery) is None:
+                    self.taken = True
+                    self.unsettled.discard(index)
+
+    def under_way(self) -> set[Delivery]:
+        """What was sent and is neither taken nor refused."""
+        return {
+            delivery
+            for _, queued in self.rounds
+            for delivery in queued
+            if isinstance(delivery, asyncio.Future) and not delivery.done()
+        }
+
+
+class Publisher:
+    """Publishes to any topic with one idempotent producer; several batches may do so at once.
+
+    `own_topic` is one that must work while anything does (a dead-letter topic): by it a broker that is away is told
+    from a reply topic that takes nothing.
+    """
+
+    def __init__(
+        self,
+        make_producer: Callable[[], PatientProducer],
+        own_topic: str,
+        observer: EdgeObserver,
+        min_insync_replicas: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._make_producer = make_producer
+        self._own_topic = own_topic
+        self._observer = observer
+        self._min_insync_replicas = min_insync_replicas
+        self._clock = clock
+        self._producer: PatientProducer | None = None
+        self._replacing = asyncio.Lock()
+        self._standings: dict[str, _Standing] = {}
+        self._closed: dict[str, _Closed] = {}
+        self._topics = TopicList(self._in_use, clock)
+        self._away = False
+        self._watching: asyncio.Task[None] | None = None
+        self._aborting: set[asyncio.Task[None]] = set()
+
+    @property
+    def closed_topics(self) -> int:
+        """How many topics take nothing at the moment."""
+        return len(self._closed)
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with the producer; the next message has it replaced."""
+        return None if self._producer is None or self._producer.alive else "aiokafka's producer ended"
+
+    async def start(self) -> None:
+        """Connect. Raise KafkaAccessError when Kafka does not let us write, BrokerAwayError when it did not answer."""
+        self._producer = await self._started()
+
+    async def stop(self) -> None:
+        """Close at once: what was published is acknowledged already, what is stuck stays undelivered."""
+        tasks = {task for task in (self._watching, *self._aborting) if task is not None}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._topics.close()
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await producer.abort(errors.ProducerClosed())
+
+    async def publish(self, messages: Sequence[Message], *, closable: bool) -> list[Undeliverable]:
+        """Return when each message is acknowledged by all replicas, or is known to be undeliverable.
+
+        Only a `closable` topic can be closed; for one that is ours the broker is called away. Raise BrokerAwayError for
+        that: messages may have been stored then, and may come twice when the same batch is published again.
+        """
+        began_at = self._clock()
+        if self._away:
+            if not await self._ours_answer():
+                raise BrokerAwayError("Kafka still takes nothing")
+            self._away = False
+        indices: dict[str, set[int]] = {}
+        for index, message in enumerate(messages):
+            indices.setdefault(message.topic, set()).add(index)
+        topics = [_Topic(name, of) for name, of in indices.items()]
+        results = await asyncio.gather(
+            *(self._publish_to(topic, messages, closable=closable) for topic in topics), return_exceptions=True
+        )
+        failures = [result for result in results if result is not None]
+        stuck = [topic for topic in topics if topic.stuck]
+        if stuck or failures:
+            works = closable and not failures and await self._ours_answer(stuck)
+            self._give_up(stuck, close=works)
+            if failures:
+                raise failures[0]
+            if not works:
+                self._away = True
+                raise BrokerAwayError(f"Kafka took nothing for {self._clock() - began_at:.1f} s")
+        return [undeliverable for topic in topics for undeliverable in topic.undeliverable]
+
+    # ------------------------------------------------------------------------------------------------------- one topic
+
+    async def _publish_to(self, topic: _Topic, messages: Sequence[Message], *, closable: bool) -> None:
+        now = self._clock()
+        closed = self._closed.get(topic.name)
+        if closed is not None and closable:
+            closed.asked_at = now
+            topic.refuse(sorted(topic.unsettled), closed.reason)
+            return
+        standing = self._standings.get(topic.name)
+        second_chance = standing is not None and standing.second_chance
+        try:
+            async with asyncio.timeout(_SECOND_CHANCE_S if second_chance else CLOSE_AFTER_S):
+                missing = await self._deliver(topic, sorted(topic.unsettled), messages)
+        except TimeoutError:
+            missing = None
+            topic.run_out_of_time()
+        if missing is not None:
+            if closable:
+                self._close(topic.name, missing)
+            return
+        standing = self._standings.setdefault(topic.name, _Standing(now))
+        standing.used_at = now
+        if topic.taken:
+            standing.second_chance = False
+
+    async def _deliver(self, topic: _Topic, todo: list[int], messages: Sequence[Message]) -> str | None:
+        """Publish these; again after a replacement of the producer, in halves where together they are too large.
+
+        Return why nothing can be published to this topic, where that is so.
+        """
+        for _ in range(_MOST_PRODUCERS):
+            producer = await self._living()
+            missing = await self._topics.make_known(producer, topic.name)
+            if missing is not None:
+                topic.refuse(todo, missing)
+                return missing
+            queued: list[Queued] = []
+            topic.rounds.append((todo, queued))
+            try:
+                await producer.post(topic.name, [messages[index] for index in todo], queued)
+            except errors.KafkaError as error:  # nothing more was queued
+                queued += [error] * (len(todo) - len(queued))
+            too_large, again = topic.settle(todo, [await _result(delivery) for delivery in queued])
+            if len(todo) == 1:
+                topic.refuse(too_large, TOO_LARGE)
+            elif too_large:
+                middle = (len(too_large) + 1) // 2
+                for part in (too_large[:middle], too_large[middle:]):
+                    await self._deliver(topic, part, messages)
+            if not again:
+                return None
+            await self._replace(producer)
+            todo = again
+        topic.stuck = True
+        return None
+
+    # ----------------------------------------------------------------------------------------------------- closed topics
+
+    async def _ours_answer(self, stuck: Sequence[_Topic] = ()) -> bool:
+        """Whether it is these topics' fault that they take nothing."""
+        names = [topic.name for topic in stuck]
+        return await self._topics.brokers_work(
+            await self._living(), self._own_topic, self._min_insync_replicas, others=names
+        )
+
+    def _give_up(self, stuck: Sequence[_Topic], *, close: bool) -> None:
+        """Take back what was never sent; what was sent is under way, and probes its topic where that is closed."""
+        if self._producer is not None:
+            self._producer.withdraw(frozenset(topic.name for topic in stuck), _WithdrawnError())
+        for topic in stuck:
+            if close:
+                _logger.warning("%s took no reply while others did: closed", topic.name)
+                self._close(topic.name, TAKES_NONE, topic.under_way())
+                topic.refuse(sorted(topic.unsettled), TAKES_NONE)
+            else:
+                for delivery in topic.under_way():
+                    delivery.add_done_callback(_error)
+
+    def _close(self, name: str, reason: str, probes: Iterable[Delivery] = ()) -> None:
+        closed = self._closed.get(name)
+        if closed is None:
+            closed = self._closed[name] = _Closed(reason, self._clock())
+            self._observer.on_reply_topic(closed=True)
+        standing = self._standings.get(name)
+        if standing is not None:
+            standing.second_chance = True
+        for probe in probes:
+            closed.probes.add(probe)
+            probe.add_done_callback(partial(self._probed, name))
+        self._slow_down()
+        while len(self._closed) > _MOST_CLOSED:
+            idle = next((each for each, other in self._closed.items() if not other.probes), None)
+            if idle is None:
+                break
+            self._open(idle)
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch(), name="probe closed topics")
+
+    def _open(self, name: str) -> None:
+        if self._closed.pop(name, None) is not None:
+            self._observer.on_reply_topic(closed=False)
+            self._slow_down()
+
+    def _slow_down(self) -> None:
+        if self._producer is not None:
+            self._producer.slow_down(frozenset(name for name, closed in self._closed.items() if closed.probes))
+
+    def _probed(self, name: str, delivery: Delivery) -> None:
+        """What was stuck has come to its end: through, or failed for good."""
+        error = _error(delivery)
+        closed = self._closed.get(name)
+        if closed is None:
+            return
+        closed.probes.discard(delivery)
+        if error is None:
+            _logger.info("%s takes messages again", name)
+            standing = self._standings.get(name)
+            if standing is not None:
+                standing.second_chance = False
+            self._open(name)
+
+    async def _watch(self) -> None:
+        """Every second look whether a closed topic that nothing is under way to would take messages by now."""
+        while self._closed:
+            await asyncio.sleep(PROBE_EVERY_S)
+            now = self._clock()
+            for name, closed in list(self._closed.items()):
+                if now - closed.asked_at > _FORGET_CLOSED_S and not closed.probes:
+                    self._open(name)
+            quiet = [name for name, closed in self._closed.items() if not closed.probes]
+            if not quiet:
+                continue
+            try:
+                verdicts = await self._topics.look_up(await self._living(), quiet)
+            except BrokerAwayError:
+                continue
+            for name, reason in verdicts.items():
+                if reason is None:
+                    self._open(name)
+                elif name in self._closed:
+                    self._closed[name].reason = reason
+
+    # -------------------------------------------------------------------------------------------------------- producers
+
+    def _in_use(self) -> list[str]:
+        """Topics whose metadata is worth keeping; what nobody used for long is forgotten here."""
+        oldest = self._clock() - _FORGET_UNUSED_S
+        for name in [name for name, standing in self._standings.items() if standing.used_at < oldest]:
+            if name not in self._closed:
+                del self._standings[name]
+        return list(self._standings)
+
+    async def _living(self) -> PatientProducer:
+        producer = self._producer
+        if producer is None:
+            raise BrokerAwayError("Not connected")
+        if not producer.alive:
+            await self._replace(producer)
+            return await self._living()
+        return producer
+
+    async def _replace(self, broken: PatientProducer) -> None:
+        """Put a new producer in the place of this one, unless somebody already has. What was under way fails."""
+        async with self._replacing:
+            if self._producer is not broken:
+                return
+            self._observer.on_kafka_error("producer")
+            _logger.error("The producer cannot go on, and is replaced")
+            self._producer = await self._started()
+            self._slow_down()
+            ending = asyncio.create_task(broken.abort(errors.ProducerClosed()), name="abort producer")
+            self._aborting.add(ending)
+            ending.add_done_callback(self._aborting.discard)
+
+    async def _started(self) -> PatientProducer:
+        producer = self._make_producer()
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await producer.start()
+        except BaseException as error:
+            await producer.abort(errors.ProducerClosed())
+            if forbidden := refusal(error, "publishing"):
+                raise forbidden from error
+            if isinstance(error, (errors.KafkaError, TimeoutError)):
+                raise BrokerAwayError(f"No producer could be started: {error!r}") from error
+            raise
+        return producer
+
+
+class Replies:
+    """The `ReplyPort`: each reply acknowledged by all replicas, or named with the reason why it cannot be."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        self._publisher = publisher
+
+    async def publish(self, replies: Sequence[Message]) -> Sequence[Undeliverable]:
+        """Publish a batch's replies, at most about 6 s. Raise BrokerAwayError when the broker takes nothing."""
+        return await self._publisher.publish(replies, closable=True) if replies else ()
+
+
+async def _result(queued: Queued) -> errors.KafkaError | None:
+    """Why a message was not taken, None if it was. Waiting for it can be cancelled, the message cannot."""
+    if isinstance(queued, errors.KafkaError):
+        return queued
+    if not queued.done():
+        await asyncio.wait({queued})
+    return _error(queued)
+
+
+def _error(delivery: Delivery) -> errors.KafkaError | None:
+    return errors.ProducerClosed() if delivery.cancelled() else delivery.exception()

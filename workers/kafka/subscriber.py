@@ -1,0 +1,446 @@
+"""From the log to the handler: fetching batches, acknowledging what is decided, giving back what is not.
+
+FastStream runs the loop (a batch subscriber with manual acks and no replies of its own), `BatchFlow` decides what
+happens in it. What FastStream and aiokafka would do by themselves is not what the contract asks for:
+
+- Their loop sleeps deaf between two empty fetches; ours waits inside `getmany` and returns when there is something.
+- An error would be met by 5 s of sleep, or by an immediate restart; ours backs off, wakes when told to stop.
+- `ack()` would acknowledge the *positions* of all partitions; ours are explicit offsets of decided records.
+- `nack()` would fetch the same batch again at once; ours pauses as long as the handler said, outside of it.
+- A rebalance would run beside the handler; ours waits until the running batch is decided and acknowledged, so that no
+  other worker decides later records of its partitions before.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final, cast
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
+from aiokafka.errors import ConsumerStoppedError
+from aiokafka.structs import TopicPartition
+from faststream import AckPolicy
+from faststream._internal.broker.registrator import Registrator
+from faststream._internal.endpoint.subscriber.call_item import CallsCollection
+from faststream.kafka import KafkaBroker
+from faststream.kafka.configs import KafkaBrokerConfig
+from faststream.kafka.message import FAKE_CONSUMER, KafkaMessage
+from faststream.kafka.schemas import Topic
+from faststream.kafka.subscriber.config import KafkaSubscriberConfig, KafkaSubscriberSpecificationConfig
+from faststream.kafka.subscriber.specification import KafkaSubscriberSpecification
+from faststream.kafka.subscriber.usecase import BatchSubscriber
+
+from workers.fault_points import FaultPoints
+from workers.kafka.acks import ACK_TIMEOUT_S, Acks
+from workers.kafka.connection import Backoff
+from workers.kafka.observation import EdgeObserver, PartitionHealth
+from workers.ports import BatchHandler, Position, Progress
+
+Records = tuple[ConsumerRecord[bytes, bytes], ...]
+
+REBALANCE_TIMEOUT_S: Final = 30.0
+"""How long the group waits for a member that drains, before it goes on without it."""
+
+DRAIN_TIMEOUT_S: Final = 22.0
+"""How long a running batch may go on when its partitions are taken away; then it is cancelled. The rest of the 30 s is
+for rolling back and for acknowledging."""
+
+MAX_POLL_INTERVAL_S: Final = 300.0
+"""A batch that takes longer has aiokafka leave the group."""
+
+_POLL_S: Final = 1.0  # how long one getmany waits: nothing but the pace of the loop's book-keeping
+_NO_PROGRESS_WAIT_S: Final = 0.1  # a handler that decides nothing and names no wait must not spin
+_CANCEL_TIMEOUT_S: Final = 2.0  # for a cancelled handler to roll back
+_CLOSE_TIMEOUT_S: Final = 5.0  # for leaving the group and closing sockets
+_LAG_EVERY_S: Final = 1.0
+_SILENT_AFTER_S: Final = 60.0
+"""Without an answer to a fetch for so long, with nothing left to hand out, a consumer is stuck and is replaced."""
+
+_logger: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumption:
+    """How to consume. Sizes that nobody should need to change, times that a deployment may.
+
+    `fetch_max_wait_s` is short on purpose: aiokafka has one fetch under way for each broker and leaves out partitions
+    whose records still wait, so behind a slow batch a busy partition waits for the idle ones' long poll to end.
+    `partition_fetch_bytes` are several batches' worth, so that the buffer is not dry after each; it bounds memory, too
+    (times the partitions of this worker).
+    """
+
+    topic: str
+    group_id: str
+    max_records: int = 500
+    fetch_max_wait_s: float = 0.05
+    partition_fetch_bytes: int = 1024 * 1024
+    session_timeout_s: float = 10.0
+    heartbeat_interval_s: float = 0.5
+    drain_timeout_s: float = DRAIN_TIMEOUT_S
+    group_instance_id: str | None = None
+
+
+class BatchFlow:
+    """What happens to the batches of one consumer, in order."""
+
+    def __init__(
+        self,
+        consumption: Consumption,
+        observer: EdgeObserver,
+        fault_points: FaultPoints,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.handler: BatchHandler | None = None
+        self.joined = False
+        self._consumption = consumption
+        self._observer = observer
+        self._clock = clock
+        self._acks = Acks(observer, fault_points)
+        self._assignment = 0  # counts revocations: a batch belongs to the one in which it was fetched
+        self._drained = -1  # the newest assignment of which nothing may be acknowledged any more
+        self._fetched_in = 0
+        self._spans: dict[Position, tuple[int, int]] = {}
+        self._running: asyncio.Task[Progress] | None = None
+        self._began_at = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._resume_at = 0.0
+        self._wake = asyncio.Event()
+        self._polled_at = clock()
+        self._progress_at: dict[Position, float] = {}
+        self._lag_due_at = 0.0
+        self._fetch_errors = Backoff()
+        self._defects = Backoff(first_s=0.5, longest_s=30.0)
+
+    # ---------------------------------------------------------------------------------------------- called by the loop
+
+    async def fetch(self, consumer: AIOKafkaConsumer) -> Records:
+        """The next batch; nothing after a second of silence, or after an error that was dealt with here.
+
+        Between the last await in here and the handler's start there is none: a revocation either finds the records
+        still in aiokafka's buffer, which it throws away, or a batch that is running, and waits for it.
+        """
+        await self._sit_out_pause()
+        try:
+            fetched = await consumer.getmany(timeout_ms=int(_POLL_S * 1000), max_records=self._consumption.max_records)
+        except ConsumerStoppedError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was: count it, wait, ask again
+            wait_s = self._fetch_errors.next_s()
+            self._pause(wait_s)
+            self._observer.on_kafka_error("fetch")
+            _logger.warning("Fetching failed, next try in %.1f s: %r", wait_s, error)
+            return ()
+        self._fetch_errors.reset()
+        self._polled_at = self._clock()
+        self._watch_lag(consumer)
+        self._fetched_in = self._assignment
+        self._spans = {tuple(of): (records[0].offset, records[-1].offset + 1) for of, records in fetched.items()}
+        return tuple(chain.from_iterable(fetched.values()))
+
+    async def handle(self, consumer: AIOKafkaConsumer, records: Records) -> None:
+        """Have a batch decided, acknowledge as far as it was, give back the rest. Raise nothing but a cancellation."""
+        assignment, spans = self._fetched_in, self._spans
+        if assignment != self._assignment:
+            return  # taken away between the fetch and now: it comes again, here or elsewhere
+        self._began_at = self._clock()
+        self._idle.clear()
+        try:
+            progress = await self._decide(records, assignment)
+            if progress is not None:
+                self._conclude(consumer, assignment, spans, progress)
+        finally:
+            self._idle.set()
+
+    # ------------------------------------------------------------------------------------------ called by the listener
+
+    async def revoke(self, partitions: int) -> None:
+        """Hand over: from now on nothing new starts; return when the running batch is decided and acknowledged."""
+        began_at = self._clock()
+        self.joined = False
+        self._assignment += 1
+        self._resume_at = 0.0
+        self._wake.set()
+        await self._drain()
+        await self._let_go()
+        if partitions:
+            self._observer.on_revoked(partitions, self._clock() - began_at)
+
+    def assign(self, positions: set[Position]) -> None:
+        """Begin with these, from where they were last acknowledged."""
+        self._progress_at = dict.fromkeys(positions, self._clock())
+        self.joined = True
+        self._observer.on_assigned(len(positions))
+
+    async def finish(self) -> None:
+        """End: wait for the running batch as in `revoke`, which it need not know about. No fetch may follow."""
+        await self._drain()
+        self.joined = False
+        self._assignment += 1
+        await self._let_go()
+
+    # --------------------------------------------------------------------------------------------------------- watching
+
+    @property
+    def last_poll_s(self) -> float:
+        """Seconds since records were last asked for with success."""
+        return self._clock() - self._polled_at
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds until records are asked for again."""
+        return max(0.0, self._resume_at - self._clock())
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the running batch began; 0 when none is."""
+        return 0.0 if self._idle.is_set() else self._clock() - self._began_at
+
+    def partitions(self, consumer: AIOKafkaConsumer) -> tuple[PartitionHealth, ...]:
+        """Each partition of ours, as far as it is known."""
+        now, wall_ms = self._clock(), time.time() * 1000
+        found = []
+        for partition in sorted(consumer.assignment()):
+            position = (partition.topic, partition.partition)
+            # Not public: whether a position is known yet, without waiting for it
+            state = consumer._subscription.subscription.assignment.state_value(partition)  # noqa: SLF001
+            running = None if self._idle.is_set() else self._spans.get(position)
+            fetched_at_ms = state.timestamp
+            health = PartitionHealth(
+                position=position,
+                next_offset=running[0] if running else state._position,  # noqa: SLF001
+                end_offset=state.highwater,
+                stuck_s=now - self._progress_at.get(position, now),
+                fetched_s=None if fetched_at_ms is None else max(0.0, wall_ms - fetched_at_ms) / 1000,
+            )
+            found.append(health if health.lag else _not_stuck(health))
+        return tuple(found)
+
+    def fault(self, consumer: AIOKafkaConsumer) -> str | None:
+        """Why this consumer will never deliver again, where that is so; None for a living one.
+
+        aiokafka itself would only log it, or raise the same error for ever.
+        """
+        if consumer._coordinator._coordination_task.done():  # noqa: SLF001 - no public sign of it
+            return "aiokafka's group coordination ended"
+        if consumer._fetcher.error_future.done():  # noqa: SLF001 - no public sign of it
+            return "aiokafka's fetching ended"
+        if self.joined and self._idle.is_set() and not self.paused_s and not consumer._fetcher._records:  # noqa: SLF001
+            ages = [health.fetched_s for health in self.partitions(consumer) if health.fetched_s is not None]
+            if ages and min(ages) > _SILENT_AFTER_S:
+                return f"no fetch was answered for {_SILENT_AFTER_S:.0f} s"
+        return None
+
+    # -------------------------------------------------------------------------------------------------------------- own
+
+    async def _drain(self) -> None:
+        """Wait for the running batch and its ack; cancel what takes too long. Bounded below the rebalance time-out."""
+        running = self._running
+        if running is not None:
+            await asyncio.wait({running}, timeout=self._consumption.drain_timeout_s)
+            if not running.done():
+                _logger.warning("A batch took longer than %.0f s: cancelled", self._consumption.drain_timeout_s)
+                running.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CANCEL_TIMEOUT_S):
+                await self._idle.wait()
+        await self._acks.settle(ACK_TIMEOUT_S)
+
+    async def _let_go(self) -> None:
+        """Acknowledge nothing of the assignment that ended."""
+        await self._acks.forget()
+        self._drained = self._assignment - 1
+        self._progress_at.clear()
+
+    async def _decide(self, records: Records, assignment: int) -> Progress | None:
+        """The handler's word on a batch, None for a batch that was cancelled to hand its partitions over."""
+        if self.handler is None:
+            raise RuntimeError("An edge without a handler must not be started")
+        running = asyncio.create_task(
+            _as_coroutine(self.handler, records, lambda: self._assignment == assignment), name="batch"
+        )
+        self._running = running
+        try:
+            progress = await running
+        except asyncio.CancelledError:
+            this = asyncio.current_task()
+            if this is not None and this.cancelling():
+                raise
+            return None
+        except Exception:
+            wait_s = self._defects.next_s()
+            self._observer.on_defect()
+            _logger.exception(
+                "The handler failed on a batch of %d, which is given back for %.1f s", len(records), wait_s
+            )
+            return Progress({}, wait_s)
+        finally:
+            self._running = None
+        self._defects.reset()
+        self._observer.on_batch(len(records), self._clock() - self._began_at)
+        return progress
+
+    def _conclude(
+        self,
+        consumer: AIOKafkaConsumer,
+        assignment: int,
+        spans: Mapping[Position, tuple[int, int]],
+        progress: Progress,
+    ) -> None:
+        decided, undecided = _split(spans, progress)
+        if assignment <= self._drained:
+            return  # cancelled, and yet it came back, too late: not ours to acknowledge
+        if decided:
+            self._progress_at.update(dict.fromkeys(decided, self._clock()))
+            self._acks.offer(consumer, decided)
+        if undecided and assignment == self._assignment:
+            for position, offset in undecided.items():
+                consumer.seek(TopicPartition(*position), offset)
+            wait_s = progress.retry_after_s or (0.0 if decided else _NO_PROGRESS_WAIT_S)
+            self._pause(wait_s)
+            left = sum(spans[position][1] - offset for position, offset in undecided.items())
+            self._observer.on_give_back(left, wait_s)
+
+    def _pause(self, wait_s: float) -> None:
+        self._resume_at = self._clock() + wait_s
+
+    async def _sit_out_pause(self) -> None:
+        """Wait until the pause is over; a revocation ends it, stopping cancels it."""
+        while (wait_s := self.paused_s) > 0:
+            self._wake.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._wake.wait()
+
+    def _watch_lag(self, consumer: AIOKafkaConsumer) -> None:
+        if self._polled_at < self._lag_due_at:
+            return
+        self._lag_due_at = self._polled_at + _LAG_EVERY_S
+        for health in self.partitions(consumer):
+            self._observer.on_lag(health.position, health.lag)
+            if not health.lag:
+                self._progress_at[health.position] = self._polled_at
+
+
+class EdgeSubscriber(BatchSubscriber):
+    """FastStream's batch subscriber, its batches fetched and drained by a `BatchFlow`."""
+
+    flow: BatchFlow
+
+    async def _ensure_topics(self) -> None:
+        """Topics are created by `catalog topics create`, and checked before this starts."""
+
+    async def get_msg(self, consumer: AIOKafkaConsumer) -> Records:
+        """The next batch; called by FastStream's loop."""
+        return await self.flow.fetch(consumer)
+
+    async def stop(self) -> None:
+        """Stop fetching, let the running batch end and be acknowledged (bounded), leave the group."""
+        self.running = False
+        consumer, self.consumer = self.consumer, None
+        await self.flow.finish()
+        await super().stop()
+        if consumer is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await consumer.stop()
+
+
+def subscribe(broker: KafkaBroker, consumption: Consumption, flow: BatchFlow) -> EdgeSubscriber:
+    """Register a subscriber for `flow` at the broker, as `broker.subscriber(...)` does for FastStream's own classes."""
+    topics = [Topic(consumption.topic, declare=False)]
+    config = cast("KafkaBrokerConfig", broker.config)
+    calls = CallsCollection[Records]()
+    subscriber = EdgeSubscriber(
+        KafkaSubscriberConfig(
+            topics=topics,
+            group_id=consumption.group_id,
+            listener=_Handover(flow),
+            no_reply=True,
+            connection_args={
+                "auto_offset_reset": "earliest",  # `latest` would skip what was sent before the first ack
+                "fetch_max_wait_ms": int(consumption.fetch_max_wait_s * 1000),
+                "max_partition_fetch_bytes": consumption.partition_fetch_bytes,
+                "group_instance_id": consumption.group_instance_id,
+                "heartbeat_interval_ms": int(consumption.heartbeat_interval_s * 1000),
+                "max_poll_interval_ms": int(MAX_POLL_INTERVAL_S * 1000),
+                # aiokafka's sticky assignor keeps its memory on the class; a rebalance takes all partitions anyway
+                "partition_assignment_strategy": (RoundRobinPartitionAssignor,),
+                "rebalance_timeout_ms": int(REBALANCE_TIMEOUT_S * 1000),
+                "session_timeout_ms": int(consumption.session_timeout_s * 1000),
+            },
+            _outer_config=config,
+            _ack_policy=AckPolicy.MANUAL,
+        ),
+        KafkaSubscriberSpecification(
+            _outer_config=config,
+            calls=calls,
+            specification_config=KafkaSubscriberSpecificationConfig(topics=topics, title_=None, description_=None),
+        ),
+        calls,
+        batch_timeout_ms=int(_POLL_S * 1000),
+        max_records=consumption.max_records,
+    )
+    subscriber.flow = flow
+    Registrator.subscriber(broker, subscriber)
+
+    async def handle(records: Records) -> None:
+        if subscriber.consumer is not None:
+            await flow.handle(subscriber.consumer, records)
+
+    subscriber(handle, parser=_parse, decoder=_decode)
+    return subscriber
+
+
+class _Handover(ConsumerRebalanceListener):  # type: ignore[misc]
+    """aiokafka awaits both, before it asks to join again and before it fetches."""
+
+    def __init__(self, flow: BatchFlow) -> None:
+        self._flow = flow
+
+    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
+        await self._flow.revoke(len(revoked))
+
+    async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
+        self._flow.assign({(partition.topic, partition.partition) for partition in assigned})
+
+
+async def _parse(records: Records) -> KafkaMessage:
+    """A batch as FastStream sees it: it reads no record, so none can make it fail."""
+    return KafkaMessage(raw_message=records, body=b"", correlation_id="batch", consumer=FAKE_CONSUMER)
+
+
+async def _decode(message: KafkaMessage) -> Any:  # noqa: ANN401 - FastStream's raw message is a union
+    return message.raw_message
+
+
+async def _as_coroutine(handler: BatchHandler, records: Records, still_ours: Callable[[], bool]) -> Progress:
+    return await handler(records, still_ours)
+
+
+def _split(
+    spans: Mapping[Position, tuple[int, int]], progress: Progress
+) -> tuple[dict[Position, int], dict[Position, int]]:
+    """What to acknowledge and from where to read again. A claim beyond the batch is a defect and counts for nothing."""
+    decided: dict[Position, int] = {}
+    undecided: dict[Position, int] = {}
+    for position, (first, end) in spans.items():
+        reached = progress.decided.get(position, first)
+        if not first <= reached <= end:
+            _logger.error("The handler claims offset %d of %s, which had %d to %d", reached, position, first, end)
+            reached = first
+        if reached > first:
+            decided[position] = reached
+        if reached < end:
+            undecided[position] = reached
+    return decided, undecided
+
+
+def _not_stuck(health: PartitionHealth) -> PartitionHealth:
+    return PartitionHealth(health.position, health.next_offset, health.end_offset, 0.0, health.fetched_s)

@@ -1,0 +1,87 @@
+"""One arrival of a message, and the closed set of ends that it can come to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from contracts.codec import Headers, Request
+from contracts.errors import CatalogError
+from contracts.kinds import Kind, Payload, Version
+from handlers.context import Context
+from workers.admission.identity import Identity
+from workers.ports import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """The use case ran to a result, good or bad, which is stored. Answered with its envelope."""
+
+    envelope: bytes
+    status_code: int
+    cache_keys: Sequence[str] = ()
+    subjects: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Decided before: the stored envelope is sent to this delivery."""
+
+    envelope: bytes
+    cache_keys: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A "no" before any effect; not stored. `dead_letter` asks for an operator's eye as well."""
+
+    error: CatalogError
+    dead_letter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A defect of ours: answered 500 and dead-lettered, under one incident id."""
+
+    incident: str
+    exception: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutAside:
+    """Nobody can be answered: dead-lettered, no effect."""
+
+    reason: str
+    detail: str
+
+
+End = Applied | Repeated | Refused | Broken | PutAside
+
+
+@dataclass(slots=True)
+class Delivery:
+    """A record on its way through the pipeline; each step fills in what it found out."""
+
+    record: Record
+    headers: Headers = field(default_factory=Headers)
+    request: Request | None = None
+    content_hmac: bytes = b""
+    identity: Identity | None = None
+    kind: Kind | None = None
+    version: Version | None = None
+    payload: Payload | None = None
+    context: Context | None = None
+    end: End | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Caller and message_id: what makes two deliveries the same message."""
+        assert self.identity is not None
+        assert self.headers.message_id is not None
+        return self.identity.caller, self.headers.message_id
+
+    @property
+    def stamped_at(self) -> datetime:
+        """When the broker stamped the record."""
+        millis = self.record.timestamp
+        return datetime.fromtimestamp(millis // 1000, UTC).replace(microsecond=millis % 1000 * 1000)

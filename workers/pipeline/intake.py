@@ -1,0 +1,74 @@
+"""The first two steps of every message: decode and identify. Neither waits for anything."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from contracts.codec import UnreadableRecord, malformed_header, read_headers, read_request
+from contracts.errors import CatalogError, UnauthenticatedError
+from contracts.kinds import Kind
+from contracts.topics import Topics
+from workers.admission.identity import Unauthenticated, Verifier
+from workers.admission.reply_topics import ReplyTopics
+from workers.pipeline.delivery import Delivery, PutAside, Refused
+from workers.ports import Record
+
+REPLY_TO_UNUSABLE = "REPLY_TO_UNUSABLE"
+UNREADABLE_RECORD = "UNREADABLE_RECORD"
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Turns records into deliveries whose caller is known, or whose end is."""
+
+    topics: Topics
+    kinds: Mapping[str, Kind]
+    verifier: Verifier
+    reply_topics: ReplyTopics
+    hmac_key: bytes
+    needs_answer: bool
+    """Queries: without reply_to and correlation_id there is nothing to do."""
+
+    def decode(self, record: Record) -> Delivery:
+        """Read headers and body; whatever is wrong with them becomes the delivery's end."""
+        delivery = Delivery(record)
+        try:
+            delivery.headers = headers = read_headers(record, self.topics)
+        except UnreadableRecord as unreadable:
+            delivery.end = PutAside(UNREADABLE_RECORD, str(unreadable))
+            return delivery
+        if headers.reply_to_fault is not None:
+            delivery.end = PutAside(REPLY_TO_UNUSABLE, headers.reply_to_fault)
+            return delivery
+        side = "queries" if self.needs_answer else "commands"
+        request = read_request(record, headers, self.kinds, side)
+        if not isinstance(request, CatalogError) and self.needs_answer:
+            for name in ("reply_to", "correlation_id"):
+                if getattr(headers, name) is None:
+                    request = malformed_header(name, "missing")
+        if isinstance(request, CatalogError):
+            delivery.end = self._unreadable(delivery, request)
+            return delivery
+        delivery.request = request
+        delivery.content_hmac = hmac.digest(self.hmac_key, request.content, hashlib.sha256)
+        return delivery
+
+    def identify(self, delivery: Delivery) -> None:
+        """Find out who asks, and whether that caller may be answered where it wants to be."""
+        if delivery.end is not None:
+            return
+        found = self.verifier.verify(delivery.headers.authorization or b"", delivery.record.timestamp)
+        if isinstance(found, Unauthenticated):
+            delivery.end = self._unreadable(delivery, UnauthenticatedError(f"Not authenticated: {found.reason}"))
+            return
+        delivery.identity = found
+        reply_to = delivery.headers.reply_to
+        if reply_to is not None and not self.reply_topics.allows(found, reply_to):
+            delivery.end = PutAside(REPLY_TO_UNUSABLE, "the caller may not be answered on this topic")
+
+    def _unreadable(self, delivery: Delivery, error: CatalogError) -> Refused | PutAside:
+        """Refuse before the caller is known: where callers are bound to reply topics, nobody may be answered yet."""
+        if delivery.headers.reply_to is None or self.reply_topics.is_restricted:
+            return PutAside(error.error_code, error.message)
+        return Refused(error)

@@ -1,0 +1,48 @@
+"""How long to wait, and why. Waiting for an outage happens outside the handler: the batch is given back meanwhile."""
+
+import random
+from typing import Final
+
+FIRST_WAIT_S: Final = 0.1
+LONGEST_WAIT_S: Final = 5.0
+CONFLICT_WAIT_S: Final = 0.005
+LONGEST_CONFLICT_WAIT_S: Final = 0.25
+
+
+class GiveBackError(Exception):
+    """The rest of the batch cannot be decided now; fetch it again after `retry_after_s` seconds."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"given back for {retry_after_s:.1f} s")
+        self.retry_after_s = retry_after_s
+
+
+class Patience:
+    """Back-off with jitter that grows while an outage lasts, and starts again after it."""
+
+    def __init__(self) -> None:
+        self._outages = 0
+
+    def all_well(self) -> None:
+        """A batch went through."""
+        self._outages = 0
+
+    def database_away(self) -> float:
+        """Seconds until the batch is tried again."""
+        return self._wait()
+
+    def broker_away(self) -> float:
+        """Seconds until the batch is tried again."""
+        return self._wait()
+
+    def after_conflict(self, conflicts: int) -> float:
+        """Seconds until a lost race is run again."""
+        return _spread(min(CONFLICT_WAIT_S * 2**conflicts, LONGEST_CONFLICT_WAIT_S))
+
+    def _wait(self) -> float:
+        self._outages += 1
+        return _spread(min(FIRST_WAIT_S * 2 ** min(self._outages, 10), LONGEST_WAIT_S))
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret

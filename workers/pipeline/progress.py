@@ -1,0 +1,27 @@
+"""How far a batch got: per partition, the records before the first one that has no end."""
+
+from collections.abc import Sequence
+
+from workers.pipeline.delivery import Delivery
+from workers.ports import Position, Progress
+
+
+def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> tuple[list[Delivery], Progress]:
+    """Return the deliveries that may be answered, and the offsets that may be acked after that.
+
+    A refusal that stands behind an undecided record of its partition is dropped: it comes again, after that record.
+    """
+    decided: dict[Position, int] = {}
+    stopped: set[Position] = set()
+    answered = []
+    for delivery in deliveries:
+        record = delivery.record
+        position = (record.topic, record.partition)
+        if position in stopped:
+            continue
+        if delivery.end is None:
+            stopped.add(position)
+            continue
+        decided[position] = record.offset + 1
+        answered.append(delivery)
+    return answered, Progress(decided, retry_after_s)

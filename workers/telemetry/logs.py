@@ -1,0 +1,98 @@
+"""Logs: one JSON object a line on stdout. No personal data, no secret, in any line.
+
+An exception is logged by its type, its place and, where it comes from the database, its SQLSTATE and constraint: never
+by its text, which may repeat what somebody sent.
+"""
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any, Final, Literal
+
+import orjson
+import structlog
+
+SERVICE: Final = "catalog-workers"
+MAX_FRAMES: Final = 12
+
+
+def configure(level: str, form: Literal["json", "console"], worker: str) -> None:
+    """Send our own lines and those of the libraries the same way; call it once, at the start of a process."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _Naming(worker),
+        _safe_exception,
+    ]
+    renderer: structlog.typing.Processor
+    if form == "json":
+        renderer = structlog.processors.JSONRenderer(serializer=_dump)
+    else:
+        renderer = structlog.dev.ConsoleRenderer(event_key="message", colors=sys.stdout.isatty())
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    # The libraries tell at INFO and DEBUG what our own lines and metrics tell better.
+    root.setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+    logging.getLogger("aiokafka.consumer.group_coordinator").setLevel(logging.ERROR)
+
+
+def _dump(value: object, **_: object) -> str:
+    return orjson.dumps(value, default=str, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS).decode()
+
+
+class _Naming:
+    """Give each line the names that every line has."""
+
+    def __init__(self, worker: str) -> None:
+        self._worker = worker
+
+    def __call__(self, _: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
+        operation = event.pop("event", "")
+        event["message"] = operation
+        event.setdefault("operation", operation if isinstance(operation, str) and " " not in operation else "library")
+        event["service"] = SERVICE
+        event["worker"] = self._worker
+        return event
+
+
+def _safe_exception(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:  # noqa: ANN401
+    given = event.pop("exc_info", None)
+    if given is True:
+        given = sys.exc_info()[1]
+    elif isinstance(given, tuple):
+        given = given[1]
+    if isinstance(given, BaseException):
+        event["exception"] = describe(given)
+    return event
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """Describe an exception without its text: type, place, SQLSTATE, constraint, and what caused it."""
+    frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
+    found: dict[str, Any] = {
+        "type": type(error).__name__,
+        "at": [f"{frame.filename.rsplit('/', 2)[-2]}/{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames],
+    }
+    for name in ("sqlstate", "constraint_name"):
+        value = getattr(error, name, None)
+        if value is not None:
+            found[name] = value
+    cause = error.__cause__ or error.__context__
+    if cause is not None:
+        found["cause"] = describe(cause)
+    return found

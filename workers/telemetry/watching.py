@@ -1,0 +1,236 @@
+"""Turns what the pipeline and the edge tell into metrics and log lines; per batch where it can be."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, assert_never
+
+import structlog
+
+from contracts import messages
+from contracts.kinds import Kind
+from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated
+from workers.ports import Position, Record
+from workers.telemetry.metrics import Metrics
+
+UNKNOWN: Final = "unknown"
+SUCCESS_BELOW: Final = 400
+DEPRECATION_LOG_EVERY_S: Final = 3600
+RECENT: Final = 512
+"""How many latencies the p99 of the heartbeat is taken from."""
+
+
+class BatchNotes:
+    """What one batch tells."""
+
+    def __init__(self, watching: "Watching") -> None:
+        self._watching = watching
+
+    def decided(self, deliveries: Sequence[Delivery]) -> None:
+        """Count and log the ends of a batch that was answered."""
+        self._watching.count(deliveries)
+
+
+class Watching:
+    """The observer of one process. `successes_per_s`: so many successes are logged a second; the rest is counted."""
+
+    def __init__(
+        self, metrics: Metrics, kinds: Mapping[str, Kind], successes_per_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.metrics = metrics
+        self._kinds = kinds
+        self._clock = clock
+        self._log = structlog.get_logger("catalog.outcomes")
+        self._budget = _Budget(successes_per_s)
+        self._deprecation_logged: dict[tuple[str, str], float] = {}
+        self.recent_ms: deque[float] = deque(maxlen=RECENT)
+
+    # The pipeline's observer ---------------------------------------------------------------------------------------
+    @contextmanager
+    def batch(self, records: Sequence[Record]) -> Iterator[BatchNotes]:
+        """Measure a batch from its arrival to its answers."""
+        started = time.perf_counter()
+        self.metrics.batch_size.observe(len(records))
+        yield BatchNotes(self)
+        self.metrics.step_seconds.labels("batch").observe(time.perf_counter() - started)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure one step of a batch."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.metrics.step_seconds.labels(name).observe(time.perf_counter() - started)
+
+    def retry(self, cause: str, step: str) -> None:
+        """Count a step that is tried again."""
+        self.metrics.retries.labels(cause, step).inc()
+
+    def use_case(self, kind: str, seconds: float) -> None:
+        """Add up the time in use cases."""
+        self.metrics.use_case_seconds.labels(kind).inc(seconds)
+
+    def database(self, kind: str, seconds: float) -> None:
+        """Note how long the database took for the queries of a kind in a batch."""
+        self.metrics.database_seconds.labels(kind).observe(seconds)
+
+    def count(self, deliveries: Sequence[Delivery]) -> None:
+        """Count the ends; a log line for each that is no success, and for as many successes as the budget allows."""
+        now = self._clock()
+        received: Counter[str] = Counter()
+        ended: Counter[tuple[str, str, str]] = Counter()
+        latencies = {kind: self.metrics.latency.labels(kind) for kind in {self._kind(one) for one in deliveries}}
+        for delivery in deliveries:
+            kind = self._kind(delivery)
+            end, status, code = self._classify(delivery, kind)
+            received[kind] += 1
+            ended[kind, end, str(status)] += 1
+            seconds = max(0.0, now - delivery.record.timestamp / 1000)
+            latencies[kind].observe(seconds)
+            self.recent_ms.append(seconds * 1000)
+            version = delivery.version
+            if version is not None and version.deprecated_on is not None:
+                self._deprecated(delivery, kind, version.number, now)
+            if not 0 < status < SUCCESS_BELOW or self._budget.take(now):
+                self._line(delivery, kind, end, status, code, seconds)
+        for kind, number in received.items():
+            self.metrics.received.labels(kind).inc(number)
+        for labels, number in ended.items():
+            self.metrics.ended.labels(*labels).inc(number)
+
+    def _kind(self, delivery: Delivery) -> str:
+        request = delivery.request
+        return request.kind if request is not None and request.kind in self._kinds else UNKNOWN
+
+    def _classify(self, delivery: Delivery, kind: str) -> tuple[str, int, str | None]:
+        match delivery.end:
+            case Applied(status_code=status):
+                return "applied", status, None
+            case Repeated():
+                self.metrics.replays.labels(kind).inc()
+                return "repeated", 200, None
+            case Refused(error, dead_letter):
+                if error.error_code == "RATE_LIMITED":
+                    self.metrics.throttled.labels(kind).inc()
+                if dead_letter:
+                    self.metrics.dead_letters.labels(error.error_code).inc()
+                return "refused", error.status_code, error.error_code
+            case Broken(_, exception, _):
+                self.metrics.failures.labels(kind, exception).inc()
+                self.metrics.dead_letters.labels("INTERNAL_ERROR").inc()
+                return "broken", 500, "INTERNAL_ERROR"
+            case PutAside(reason, _):
+                self.metrics.dead_letters.labels(reason).inc()
+                return "put_aside", 0, reason
+            case None:
+                return "undecided", 0, None
+            case _ as never:
+                assert_never(never)
+
+    def _line(  # noqa: PLR0913 - the fields of the line
+        self, delivery: Delivery, kind: str, end: str, status: int, code: str | None, seconds: float
+    ) -> None:
+        say = self._log.info if end in {"applied", "repeated"} else self._log.warning
+        fields: dict[str, object] = {
+            "kind": kind,
+            "end": end,
+            "status_code": status,
+            "correlation_id": delivery.headers.correlation_id,
+            "message_id": delivery.headers.message_id,
+            "user_id": delivery.identity.subject if delivery.identity is not None else None,
+            "duration_ms": round(seconds * 1000, 1),
+            "partition": delivery.record.partition,
+            "offset": delivery.record.offset,
+        }
+        if code is not None:
+            fields["error_code"] = code
+        for name in ("customer_id", "mnemonic", "order_id"):
+            value = getattr(delivery.payload, name, None)
+            if isinstance(value, str):
+                fields[name] = value
+        say("message_" + end, **fields)
+
+    def _deprecated(self, delivery: Delivery, kind: str, version: int, now: float) -> None:
+        self.metrics.deprecated.labels(kind, str(version)).inc()
+        caller = delivery.identity.caller if delivery.identity is not None else ""
+        if now - self._deprecation_logged.get((caller, kind), 0.0) < DEPRECATION_LOG_EVERY_S:
+            return
+        if len(self._deprecation_logged) > 10_000:  # noqa: PLR2004 - a bound on memory; forgetting costs a line
+            self._deprecation_logged.clear()
+        self._deprecation_logged[caller, kind] = now
+        alternative = delivery.version.alternative if delivery.version is not None else None
+        self._log.warning(
+            "deprecated_version",
+            kind=kind,
+            version=version,
+            user_id=delivery.identity.subject if delivery.identity is not None else None,
+            hint=messages.deprecated(alternative or f"version {self._kinds[kind].newest.number}"),
+        )
+
+    def p99_ms(self) -> float | None:
+        """The 99th percentile of the latest latencies, in milliseconds; None before the first message."""
+        if not self.recent_ms:
+            return None
+        ordered = sorted(self.recent_ms)
+        return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+
+    # The edge's observer -------------------------------------------------------------------------------------------
+    def on_batch(self, size: int, seconds: float) -> None:
+        """A batch came back from the handler; its size and time are counted by `batch`."""
+
+    def on_ack(self, *, ok: bool) -> None:
+        """Offsets were acknowledged, or not."""
+        self.metrics.acks.labels(str(ok).lower()).inc()
+
+    def on_give_back(self, size: int, wait_s: float) -> None:
+        """Records are fetched again later."""
+        self.metrics.given_back.inc(size)
+        self._log.warning("batch_given_back", messages=size, wait_ms=round(wait_s * 1000))
+
+    def on_defect(self) -> None:
+        """The handler raised."""
+        self.metrics.failures.labels(UNKNOWN, "pipeline").inc()
+
+    def on_revoked(self, partitions: int, seconds: float) -> None:
+        """Partitions were taken away."""
+        self.metrics.rebalances.inc()
+        self.metrics.revoke_seconds.observe(seconds)
+        self._log.info("partitions_revoked", partitions=partitions, duration_ms=round(seconds * 1000))
+
+    def on_assigned(self, partitions: int) -> None:
+        """Partitions are ours now."""
+        self.metrics.partitions.set(partitions)
+        self.metrics.lag_messages.clear()
+        self._log.info("partitions_assigned", partitions=partitions)
+
+    def on_lag(self, position: Position, messages: int) -> None:
+        """How far behind a partition is."""
+        self.metrics.lag_messages.labels(position[0], str(position[1])).set(messages)
+
+    def on_kafka_error(self, kind: str) -> None:
+        """Kafka failed; it is tried again."""
+        self.metrics.kafka_errors.labels(kind).inc()
+
+    def on_reply_topic(self, *, closed: bool) -> None:
+        """A reply topic was closed, or opened again."""
+        self.metrics.closed_reply_topics.inc(1 if closed else -1)
+        self._log.warning("reply_topic_closed" if closed else "reply_topic_opened")
+
+
+class _Budget:
+    """So many a second, saved up for one second at most."""
+
+    def __init__(self, per_s: float) -> None:
+        self._per_s = per_s
+        self._left = per_s
+        self._at = 0.0
+
+    def take(self, now: float) -> bool:
+        self._left = min(self._per_s, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True

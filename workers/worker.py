@@ -1,0 +1,99 @@
+"""One worker process: start, run, stop.
+
+Start waits for whatever is away and refuses what is wrong. SIGTERM and Ctrl-C: stop fetching, finish the running batch,
+its replies and acks, leave the group, close. A part that is broken beyond repair ends the process with exit code 1, so
+that it is replaced.
+"""
+
+import asyncio
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+import uvicorn
+from starlette.applications import Starlette
+
+_log = structlog.get_logger(__name__)
+
+EXIT_STOPPED = 0
+EXIT_BROKEN = 1
+
+Job = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What the composition root hands over.
+
+    `start` returns when the worker has joined, `failed` when it is broken beyond repair (with the reason), `stop` when
+    all is done; `jobs` run beside it until the end; `close` releases connections.
+    """
+
+    name: str
+    app: Starlette
+    host: str
+    port: int
+    start: Job
+    failed: Callable[[], Awaitable[str]]
+    stop: Job
+    close: Job
+    jobs: Sequence[Job] = ()
+
+
+async def run(worker: Worker, announce: Callable[[str], None] = lambda _: None) -> int:
+    """Run a worker until it is told to stop; returns the exit code. `announce` gets the address of its health server."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    server, serving = await _serve(worker, announce)
+    running = asyncio.create_task(_run(worker), name="worker")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            _log.error("worker_broken", reason=running.result())
+            return EXIT_BROKEN
+        return EXIT_STOPPED
+    finally:
+        _log.info("worker_stopping")
+        await worker.stop()
+        for task in (running, stopping):
+            task.cancel()
+        await asyncio.gather(running, stopping, return_exceptions=True)
+        await worker.close()
+        server.should_exit = True
+        await serving
+        _log.info("worker_stopped")
+
+
+async def _run(worker: Worker) -> str:
+    async with asyncio.TaskGroup() as group:
+        jobs = [group.create_task(_keep_going(job)) for job in worker.jobs]
+        await worker.start()
+        _log.info("worker_started")
+        reason = await worker.failed()
+        for job in jobs:
+            job.cancel()
+        return reason
+
+
+async def _keep_going(job: Job) -> None:
+    """Run a job again when it fails: no job beside the worker may end it."""
+    while True:
+        try:
+            await job()
+        except Exception as error:  # noqa: BLE001 - logged, and tried again
+            _log.warning("job_failed", job=getattr(job, "__name__", "job"), exc_info=error)
+            await asyncio.sleep(1)
+
+
+async def _serve(worker: Worker, announce: Callable[[str], None]) -> tuple[uvicorn.Server, "asyncio.Task[None]"]:
+    listener = socket.create_server((worker.host, worker.port))
+    config = uvicorn.Config(worker.app, log_config=None, access_log=False, lifespan="off")
+    server = uvicorn.Server(config)
+    announce(f"http://{worker.host}:{listener.getsockname()[1]}")
+    # `_serve`, since `serve` takes the signals for itself: they are ours.
+    return server, asyncio.create_task(server._serve(sockets=[listener]), name="health")  # noqa: SLF001
