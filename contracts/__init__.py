@@ -1,1 +1,1 @@
-"""What is on the wire: names, models, codec, errors. Models only, no I/O; everybody may import it, it imports nobody."""
+"""What is on the wire: names, models, codec, errors. Models only, no I/O: everybody may import it."""

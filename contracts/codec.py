@@ -35,7 +35,7 @@ class RawRecord(Protocol):
 
 
 class UnreadableRecord(Exception):  # noqa: N818 - a finding, not a failure of the program
-    """A header key that is not UTF-8: the record has no effect and no answer, it is dead-lettered without that header."""
+    """A header key that is not UTF-8: no effect, no answer; dead-lettered without that header."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         super().__init__("header key is not UTF-8: " + ", ".join(key.hex() for key in keys))
@@ -121,9 +121,7 @@ def _must_be_utf8(headers: Sequence[tuple[str, bytes | None]]) -> None:
         raise UnreadableRecord(broken)
 
 
-def _read_reply_to(
-    headers: Headers, found: Mapping[str, bytes | None], repeated: set[str], topics: Topics
-) -> None:
+def _read_reply_to(headers: Headers, found: Mapping[str, bytes | None], repeated: set[str], topics: Topics) -> None:
     if "reply_to" not in found:
         return
     value = found["reply_to"]
@@ -210,7 +208,7 @@ def _read_body(value: bytes | None, kinds: Mapping[str, Kind], topic: str) -> Re
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         return _malformed("'version' is no whole number above 0", "version")
     if len(body) > (3 if "version" in body else 2):
-        unknown = sorted(body.keys() - {"kind", "version", "payload"})[0]
+        unknown = min(body.keys() - {"kind", "version", "payload"})
         return _malformed("unknown field beside 'kind', 'version' and 'payload'", unknown)
     known = kinds.get(kind)
     if known is not None and known.topic != topic:

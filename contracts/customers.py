@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from contracts.fields import CustomerName, EmailAddress, Identifier, Limit, Needle, Offset, Preferences, absent
 from contracts.envelope import Page
+from contracts.fields import CustomerName, EmailAddress, Identifier, Limit, Needle, Offset, Preferences, absent
 from contracts.kinds import Keys, Kind, Payload, Role, Version
 from contracts.text import fold_key
 
@@ -61,7 +61,7 @@ class GetCustomer(Payload):
 
 
 class SearchCustomers(Payload):
-    """Search living customers, newest first; upper and lower case are alike, `%`, `_`, `\\` are ordinary characters."""
+    """Search living customers, newest first, without regard to case; every character is an ordinary one."""
 
     name_contains: Needle | None = None
     email_contains: Needle | None = None
@@ -171,12 +171,8 @@ COMMANDS = (
 )
 
 QUERIES = (
-    Kind(
-        "get_customer", "queries", Role.READER, RESOURCE, "read", (Version(1, GetCustomer),), result=CustomerResult
-    ),
-    Kind(
-        "search_customers", "queries", Role.READER, RESOURCE, "search", (Version(1, SearchCustomers),), result=Page
-    ),
+    Kind("get_customer", "queries", Role.READER, RESOURCE, "read", (Version(1, GetCustomer),), result=CustomerResult),
+    Kind("search_customers", "queries", Role.READER, RESOURCE, "search", (Version(1, SearchCustomers),), result=Page),
     Kind(
         "get_customer_summary",
         "queries",

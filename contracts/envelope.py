@@ -18,7 +18,7 @@ MAX_REPLY_BYTES: Final = 900 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A result as the caller sees it. `data` is whatever `encode` can write: dataclasses, dicts, lists, texts, numbers."""
+    """A result as the caller sees it. `data`: dataclasses, dicts, lists, texts, numbers."""
 
     status_code: int
     message: str

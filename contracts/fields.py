@@ -8,7 +8,9 @@ from contracts.text import Email, JsonObject, Text
 
 UUID_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
-Identifier = Annotated[str, StringConstraints(pattern=UUID_PATTERN, to_lower=True), Field(json_schema_extra={"format": "uuid"})]
+Identifier = Annotated[
+    str, StringConstraints(pattern=UUID_PATTERN, to_lower=True), Field(json_schema_extra={"format": "uuid"})
+]
 """A UUID in its usual form; kept and answered in lower case."""
 MessageId = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,128}$")]
 """1-128 printable ASCII characters."""

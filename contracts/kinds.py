@@ -52,8 +52,14 @@ class Keys:
     """Folded e-mails that the command would take."""
     products: Sequence[str] = ()
     """Mnemonics of products that are changed, created or deleted."""
+    products_deleted: Sequence[str] = ()
+    """Those of them that would be deleted: whether something refers to them is counted."""
     products_held: Sequence[str] = ()
-    """Mnemonics of products that are read and must not vanish."""
+    """Mnemonics of products that are read, with their rules, and must not vanish."""
+    product_versions: Sequence[tuple[str, str]] = ()
+    """Of changed products: the mnemonic and the label of the version that is added or changed."""
+    product_rules: Sequence[str] = ()
+    """Mnemonics of changed products whose rules are read or replaced."""
     orders: Sequence[str] = ()
     """Ids of orders that are changed or created."""
     backfills: bool = False

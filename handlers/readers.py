@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from handlers.customer import CustomerReader
+from handlers.order import OrderReader
+from handlers.summary import SummaryReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,5 +29,9 @@ class Readers(Protocol):
 
     @property
     def customers(self) -> CustomerReader: ...
+    @property
+    def orders(self) -> OrderReader: ...
+    @property
+    def summaries(self) -> SummaryReader: ...
     @property
     def outcomes(self) -> OutcomeReader: ...

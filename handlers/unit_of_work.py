@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from handlers.customer import CustomerRepository
+from handlers.order import OrderRepository
 
 
 class UnitOfWork(Protocol):
@@ -10,3 +11,5 @@ class UnitOfWork(Protocol):
 
     @property
     def customers(self) -> CustomerRepository: ...
+    @property
+    def orders(self) -> OrderRepository: ...

@@ -9,7 +9,7 @@ import asyncio
 import io
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -179,11 +179,11 @@ async def _patiently(connection: AsyncConnection, run: Callable[[Connection], No
         except (CommandError, RefusedError) as error:
             raise MigrationError(_first_line(error)) from error
         except NotYetError as error:
-            await connection.rollback()
+            await _roll_back(connection)
             if clock.time() + pause_s > give_up_at:
                 raise MigrationError(_first_line(error)) from error
         except DBAPIError as error:
-            await connection.rollback()
+            await _roll_back(connection)
             held_up = getattr(error.orig, "sqlstate", None) in _HELD_UP
             if not held_up or clock.time() + pause_s > give_up_at:
                 raise MigrationError(_one_line(error)) from error
@@ -191,6 +191,11 @@ async def _patiently(connection: AsyncConnection, run: Callable[[Connection], No
             return
         await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 (jitter, no secret)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    with suppress(DBAPIError):  # a lost connection has rolled back by itself; what it was doing is the better error
+        await connection.rollback()
 
 
 async def _take_turn(connection: AsyncConnection, turn_s: float) -> None:

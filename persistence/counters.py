@@ -4,12 +4,10 @@ So no counter is ever a row that every batch must lock.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
 from persistence.engine import Connection
-
 from persistence.rowset import RowSet
 
 CUSTOMERS: Final = "customers"

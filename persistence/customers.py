@@ -18,9 +18,7 @@ from persistence.rowset import RowSet
 
 EMAIL_SPACE: Final = "email"
 
-_COLUMNS: Final = (
-    "id::text, name, email, preferences::text, is_active, version, created_at, updated_at, deleted_at is not null as deleted"
-)
+_COLUMNS: Final = "id::text, name, email, preferences::text, is_active, version, created_at, updated_at, deleted_at is not null as deleted"
 _PEEK: Final = "select id::text, email_key from customers where id = any($1::uuid[])"
 _LOCK: Final = f"select {_COLUMNS}, email_key from customers where id = any($1::uuid[]) order by id for no key update"
 _HOLDERS: Final = f"select {_COLUMNS}, email_key from customers where email_key = any($1::text[])"
@@ -260,4 +258,3 @@ class CustomerTable:
             if not rows:
                 return
             last = rows[-1]["id"]
-

@@ -22,7 +22,7 @@ COLUMNS: Final = (
 _PEEK: Final = """
 select o.id::text, array(select distinct line ->> 'mnemonic' from jsonb_array_elements(o.lines) as line) as mnemonics
 from orders o where o.id = any($1::uuid[]) and o.status = 'placed'"""
-_LOCK: Final = f"select {COLUMNS} from orders o where o.id = any($1::uuid[]) order by o.id for no key update"  # noqa: S608 - constants
+_LOCK: Final = f"select {COLUMNS} from orders o where o.id = any($1::uuid[]) order by o.id for no key update"
 _ROWS: Final = RowSet(
     "orders",
     {

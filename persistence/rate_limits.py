@@ -1,10 +1,11 @@
 """The sliding windows that all replicas share, in Redis.
 
-The law. A caller's accepted requests stand in a sorted set by the broker's timestamp. A request stamped `t` passes if no
-window of the limit's length *containing t* would hold more than the limit with it; windows are half open, so that two
-requests exactly one length apart never share one. Partitions may lag behind each other: timestamps come in any order,
-and what comes after `t` counts like what came before. Put the other way round: `limit` accepted requests in a row, the
-first at `a`, the last at `b`, less than a window apart, block every time between `b - window` and `a + window`.
+The law. A caller's accepted requests stand in a sorted set by the broker's timestamp. A request stamped `t` passes if
+no window of the limit's length *containing t* would hold more than the limit with it; windows are half open, so that
+two requests exactly one length apart never share one. Partitions may lag behind each other: timestamps come in any
+order, and what comes after `t` counts like what came before. Put the other way round: `limit` accepted requests in a
+row, the first at `a`, the last at `b`, less than a window apart, block every time between `b - window` and
+`a + window`.
 
 The member is the log position. A position that is in the set passes again and is not charged again. Requests are
 remembered for an hour of the log's time before the caller's newest; one older than that (a partition that lags by more
@@ -13,21 +14,46 @@ than an hour) cannot be judged any more: it passes, uncharged.
 `workers.admission.rate_window` is the same law in Python; the tests hold both to the same decisions.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import orjson
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 KEEP_MS: Final = 3_600_000
 """How long a request is remembered, by the log's time: a redelivery after a longer time is not recognised."""
 
 _CONNECT_TIMEOUT_S: Final = 0.5
 _CALL_TIMEOUT_S: Final = 0.5
+# A server that answers each step of a connection's making just in time must not hold a batch up any longer.
+_TOTAL_TIMEOUT_S: Final = _CONNECT_TIMEOUT_S + _CALL_TIMEOUT_S
+
+
+class Charge(NamedTuple):
+    """A request to be judged: who sent it, when the broker stamped it (ms since the epoch), and where it stands."""
+
+    caller: str
+    stamped_at_ms: int
+    topic: str
+    partition: int
+    offset: int
+
+
+class Limit(NamedTuple):
+    """How many requests a window may hold, at least 1, and how long a window is."""
+
+    requests: int
+    window_ms: int
+
+
+class RedisAwayError(Exception):
+    """Redis did not judge, whatever the reason; the text is for the log."""
+
 
 # ARGV[1] is JSON: for each key [limit, window in ms, [[timestamp, member], …]]; ARGV[2] is KEEP_MS. The result is flat:
 # for each refused request its number, counted from 1 through all keys, and after how many ms it would pass.
@@ -117,3 +143,72 @@ for k, caller in ipairs(cjson.decode(ARGV[1])) do
 end
 return refused
 """
+
+
+class RedisWindows:
+    """All callers' windows in one Redis, or one Redis Cluster (`redis+cluster://`, with TLS `rediss+cluster://`).
+
+    Every key has the same hash tag, so that one script may touch all of a batch's callers in a cluster. Keys hold a
+    digest of the caller, never its name, and expire an hour after the last accepted request. Nothing is connected
+    before the first call; a call that fails is not repeated here, and may have been charged all the same.
+    """
+
+    def __init__(self, url: str, prefix: str) -> None:
+        """Take the server's URL, and what the names of this deployment's keys begin with."""
+        options: dict[str, Any] = {
+            "socket_connect_timeout": _CONNECT_TIMEOUT_S,
+            "socket_timeout": _CALL_TIMEOUT_S,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,  # every server speaks it, and its connections are made in fewer steps
+        }
+        scheme, _, rest = url.partition("://")
+        self._redis: Redis | RedisCluster = (
+            RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options)
+            if scheme.endswith("+cluster")
+            else Redis.from_url(url, **options)
+        )
+        self._tag = f"{{{prefix}:rate}}:"
+        self._sha = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+
+    async def judge(self, charges: Sequence[Charge], limits: Sequence[Limit]) -> Sequence[int]:
+        """Charge what passes; return for each request after how many ms it would pass, 0 if it does.
+
+        The requests of one caller are judged in the order given, each under the limit of the caller's first. Raises
+        `RedisAwayError` within about a second.
+        """
+        of_caller: dict[str, list[int]] = {}
+        for index, charge in enumerate(charges):
+            of_caller.setdefault(charge.caller, []).append(index)
+        order: list[int] = []
+        callers: list[tuple[int, int, list[tuple[int, str]]]] = []
+        for indexes in of_caller.values():
+            requests = [(c.stamped_at_ms, f"{c.topic}/{c.partition}/{c.offset}") for c in (charges[i] for i in indexes)]
+            callers.append((*limits[indexes[0]], requests))
+            order += indexes
+        refused = await self._run([self._key(caller) for caller in of_caller], orjson.dumps(callers))
+        waits = [0] * len(charges)
+        for number, wait_ms in zip(refused[::2], refused[1::2], strict=True):
+            waits[order[number - 1]] = wait_ms
+        return waits
+
+    async def ping(self) -> None:
+        """Return when Redis answers. Raises `RedisAwayError`."""
+        await self._run([self._key("")], b"[]")
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    def _key(self, caller: str) -> str:
+        return self._tag + hashlib.blake2b(caller.encode(), digest_size=16).hexdigest()
+
+    async def _run(self, keys: Sequence[str], callers: bytes) -> Sequence[int]:
+        try:
+            async with asyncio.timeout(_TOTAL_TIMEOUT_S):
+                try:
+                    found: Sequence[int] = await self._redis.evalsha(self._sha, len(keys), *keys, callers, KEEP_MS)
+                except NoScriptError:  # a new server, or one that was restarted: EVAL makes it known again
+                    found = await self._redis.eval(_SCRIPT, len(keys), *keys, callers, KEEP_MS)
+        except (RedisError, RedisClusterException, OSError) as error:
+            raise RedisAwayError(f"{type(error).__name__}: {error}") from error
+        return found

@@ -3,6 +3,7 @@
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.customers import CustomerTable
+from persistence.order_queries import OrderTable, SummaryTable
 from persistence.outcomes import OutcomeTable
 
 
@@ -11,4 +12,6 @@ class TableReaders:
 
     def __init__(self, primary: AsyncEngine, reading: AsyncEngine) -> None:
         self.customers = CustomerTable(reading)
+        self.orders = OrderTable(reading)
+        self.summaries = SummaryTable(reading)
         self.outcomes = OutcomeTable(primary)

@@ -15,20 +15,32 @@ from persistence import counters
 from persistence.counters import CounterDeltas
 from persistence.engine import Connection
 
-_ADD: Final = """
+
+
+def add_to_summaries(source: str) -> str:
+    """Write the statement that adds rows of `source` to summaries; its columns are those named here, one row a customer."""
+    return f"""
 insert into customer_summaries as s (customer_id, all_orders, placed_orders, total_spent, last_order_at)
-select * from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::numeric[], $5::timestamptz[])
+select * from {source}
 on conflict (customer_id) do update set
   all_orders = s.all_orders + excluded.all_orders,
   placed_orders = s.placed_orders + excluded.placed_orders,
   total_spent = s.total_spent + excluded.total_spent,
-  last_order_at = greatest(s.last_order_at, excluded.last_order_at)"""
-_ADD_CATEGORIES: Final = """
+  last_order_at = greatest(s.last_order_at, excluded.last_order_at)"""  # noqa: S608 - constants
+
+
+def add_to_categories(source: str) -> str:
+    """Write the statement that adds rows of `source` to the customers' categories, one row for each of both."""
+    return f"""
 insert into customer_category_counts as c (customer_id, category, placed_orders, last_order_at)
-select * from unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[])
+select * from {source}
 on conflict (customer_id, category) do update set
   placed_orders = c.placed_orders + excluded.placed_orders,
-  last_order_at = greatest(c.last_order_at, excluded.last_order_at)"""
+  last_order_at = greatest(c.last_order_at, excluded.last_order_at)"""  # noqa: S608 - constants
+
+
+_ADD: Final = add_to_summaries("unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::numeric[], $5::timestamptz[])")
+_ADD_CATEGORIES: Final = add_to_categories("unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[])")
 _LOOK_UP_LAST: Final = """
 update customer_summaries s set last_order_at = (
   select o.created_at from orders o where o.customer_id = s.customer_id and o.status = 'placed'

@@ -21,7 +21,10 @@ from persistence.engine import Connection, transaction
 from persistence.faults import StaleReadError
 from persistence.identity_map import Journal
 from persistence.name_locks import lock_names
+from persistence.orders import OrderBatch
 from persistence.outcomes import Outcome
+from persistence.product_holds import ProductHolds
+from persistence.summaries import SummaryDeltas
 
 
 class BatchUnitOfWork:
@@ -32,6 +35,8 @@ class BatchUnitOfWork:
         self._journal = Journal()
         self._cache_keys: list[str] = []
         self.customers = CustomerBatch(self._journal)
+        self.holds = ProductHolds(self._journal)
+        self.orders = OrderBatch(self._journal, self.holds)
 
     async def load(self, declared: Iterable[Keys], mark_seen: datetime) -> None:
         """Lock and load everything that the batch's messages declared, in the one order of locks.
@@ -44,9 +49,12 @@ class BatchUnitOfWork:
             raise StaleReadError(msg)
         customers = _sorted(key.customers for key in keys)
         emails = _sorted(key.emails for key in keys)
+        orders = _sorted(key.orders for key in keys)
         held = await self.customers.peek(self._connection, customers)
+        ordered = await self.orders.peek(self._connection, orders)
         await lock_names(self._connection, ((EMAIL_SPACE, name) for name in {*emails, *held.values()}))
         await self.customers.load(self._connection, customers, emails, held)
+        await self.orders.load(self._connection, orders, ordered)
 
     def touches_cache(self, key: str) -> None:
         """Note that the current message's effect outdates a cached value."""
@@ -67,8 +75,12 @@ class BatchUnitOfWork:
         """Write what the messages changed: release, then net states, then counters."""
         await self.customers.release(self._connection)
         await self.customers.write(self._connection)
-        deltas = CounterDeltas()
+        await self.orders.write(self._connection)
+        await self.holds.flush(self._connection, ())
+        deltas, summaries = CounterDeltas(), SummaryDeltas()
         self.customers.count(deltas)
+        self.orders.count(summaries, deltas)
+        await summaries.flush(self._connection, self.customers.deleted())
         await deltas.flush(self._connection)
 
     async def store(self, stored: Sequence[Outcome]) -> None:

@@ -23,7 +23,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.servers import Servers
 
-SECRET = "a-secret-that-only-this-test-suite-knows"  # noqa: S105
+SECRET = "a-secret-that-only-this-test-suite-knows"
 ADMIN = ("catalog_admin", "catalog_operator")
 ROOT = Path(__file__).parent.parent
 
@@ -110,9 +110,7 @@ class System:
         )
         self.producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", max_request_size=4 << 20)
         await self.producer.start()
-        self.consumer = AIOKafkaConsumer(
-            bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50
-        )
+        self.consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50)
         await self.consumer.start()
         self.consumer.assign([TopicPartition(self.reply_to, 0)])
         self._reader = asyncio.create_task(self._read())
@@ -169,7 +167,9 @@ class System:
         return worker
 
     async def _is_ready(self, worker: WorkerProcess, announced: Path) -> bool:
-        assert worker.process.returncode is None, f"ended with {worker.process.returncode}: {worker.log.read_text()[-2000:]}"
+        assert worker.process.returncode is None, (
+            f"ended with {worker.process.returncode}: {worker.log.read_text()[-2000:]}"
+        )
         if not worker.metrics_url:
             if not announced.exists():
                 return False
@@ -218,7 +218,7 @@ class System:
         now = int(time.time())
         return jwt.encode({"sub": sub, "roles": list(roles), "iat": now, "exp": now + 3600} | claims, SECRET, "HS256")
 
-    async def send(  # noqa: PLR0913 - what a message is made of
+    async def send(
         self,
         side: str,
         body: object,
@@ -243,9 +243,7 @@ class System:
         } | dict(headers or {})
         raw = [(name, value.encode()) for name, value in fields.items() if name not in drop] + list(extra)
         value = body if isinstance(body, bytes) else json.dumps(body).encode()
-        await self.producer.send(
-            f"{self.prefix}.{side}", value, key=key.encode(), headers=raw, partition=partition
-        )
+        await self.producer.send(f"{self.prefix}.{side}", value, key=key.encode(), headers=raw, partition=partition)
         return correlation_id
 
     async def send_undecodable(self, side: str, body: object, *, key: str = "k") -> None:

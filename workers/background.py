@@ -3,9 +3,8 @@
 import asyncio
 from typing import Final
 
-
 from persistence import counters
-from persistence.engine import connected, Engine
+from persistence.engine import Engine, connected
 
 FOLD_EVERY_S: Final = 5.0
 

@@ -23,7 +23,7 @@ from handlers.commands import COMMANDS
 from handlers.queries import QUERIES
 from handlers.readers import Readers
 from migrations import runner
-from persistence.engine import create_engine, Engine, PoolSettings
+from persistence.engine import Engine, PoolSettings, create_engine
 from persistence.rate_limits import RedisWindows
 from persistence.readers import TableReaders
 from workers import worker
@@ -96,9 +96,7 @@ def engine_of(settings: Settings, application_name: str, *, reading: bool = Fals
     """Make a pool: to the primary, or (`reading`) to the replica where one is set."""
     database = settings.database
     url = (database.read_url if reading else None) or database.url
-    pool = PoolSettings(
-        database.pool_size, database.max_overflow, database.pre_ping, database.recycle_s, database.echo
-    )
+    pool = PoolSettings(database.pool_size, database.max_overflow, database.pre_ping, database.recycle_s, database.echo)
     return create_engine(url.get_secret_value(), pool, application_name)
 
 
@@ -377,9 +375,7 @@ class Client:
 async def asking(settings: Settings) -> AsyncIterator[Client]:
     """Connect as a caller with a reply topic of its own."""
     kafka = settings.kafka
-    async with RequestClient(
-        kafka.bootstrap_servers, kafka.topic_prefix, "cli", kafka_security(settings)
-    ) as requests:
+    async with RequestClient(kafka.bootstrap_servers, kafka.topic_prefix, "cli", kafka_security(settings)) as requests:
         yield Client(settings, requests)
 
 

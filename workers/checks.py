@@ -5,7 +5,7 @@ from typing import Final
 
 import structlog
 
-from persistence.engine import connected, Engine
+from persistence.engine import Engine, connected
 from persistence.faults import Fault, fault_of
 from workers.pipeline.patience import Patience
 

@@ -66,7 +66,9 @@ def fail(*lines: str, code: int = 1) -> None:
     """Say what is wrong and end."""
     console = Console(stderr=True, soft_wrap=True)
     for line in lines:
-        console.print(f"[red]error:[/red] {line}" if console.is_terminal else f"error: {line}", markup=console.is_terminal)
+        console.print(
+            f"[red]error:[/red] {line}" if console.is_terminal else f"error: {line}", markup=console.is_terminal
+        )
     sys.exit(code)
 
 
@@ -141,7 +143,7 @@ def ask(
     _ask("queries", kind, payload, version, key, None, bootstrap.Caller(sub, tuple(role), token), timeout)
 
 
-def _ask(  # noqa: PLR0913 - what one can say of a request
+def _ask(
     side: str,
     kind: str,
     payload: str,
@@ -189,11 +191,11 @@ def show_settings() -> None:
 
 @app.command()
 def demo(
-    once: Annotated[bool, typer.Option("--once", help="End after the scenario.")] = False,  # noqa: FBT002
+    once: Annotated[bool, typer.Option("--once", help="End after the scenario.")] = False,
     state: Annotated[Path, typer.Option("--state", help="Where the embedded stack keeps its data.")] = Path(".local"),
 ) -> None:
     """Run everything on this machine: the embedded stack, the workers, and a short scenario through Kafka."""
-    from workers.demo import run_demo  # noqa: PLC0415 - needs the stack's packages, which a deployment has not
+    from workers.demo import run_demo
 
     sys.exit(run_demo(state, once=once))
 
@@ -201,7 +203,7 @@ def demo(
 def _add_stack() -> None:
     """`catalog stack` exists where the embedded stack's packages are installed."""
     try:
-        from workers.stack.commands import app as stack_app  # noqa: PLC0415
+        from workers.stack.commands import app as stack_app
     except ImportError:
         return
     app.add_typer(stack_app, name="stack")

@@ -79,7 +79,7 @@ def _workers(state: Path) -> Iterator[list[_Process]]:
             url_file.unlink(missing_ok=True)
             log = state / f"{role}.log"
             with log.open("ab") as output:
-                process = subprocess.Popen(  # noqa: S603 - our own command
+                process = subprocess.Popen(
                     [sys.executable, "-m", "workers.cli", "worker", role],
                     env={**os.environ, "METRICS_URL_FILE": str(url_file), "WORKER_NAME": f"{role}-1"},
                     stdout=output,

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
-
 class Record(Protocol):
     """One record of the log, as the broker stores it (aiokafka's ConsumerRecord is one by its shape).
 

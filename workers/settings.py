@@ -67,9 +67,9 @@ class Kafka(Group):
 
     bootstrap_servers: str = Field("localhost:9092", alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1)
     topic_prefix: str = Field("catalog", alias="TOPIC_PREFIX", pattern=r"^[A-Za-z0-9._-]{1,40}$")
-    security_protocol: Annotated[
-        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)
-    ] = Field("PLAINTEXT", alias="KAFKA_SECURITY_PROTOCOL")
+    security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)] = (
+        Field("PLAINTEXT", alias="KAFKA_SECURITY_PROTOCOL")
+    )
     sasl_mechanism: Annotated[
         Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"], BeforeValidator(_upper)
     ] = Field("PLAIN", alias="KAFKA_SECURITY_SASL_MECHANISM")
@@ -279,4 +279,3 @@ def _contradictions(settings: Settings) -> list[str]:
     if settings.redis.cache_strict and settings.redis.url is None:
         errors.append("CACHE_STRICT: needs REDIS_URL")
     return errors
-

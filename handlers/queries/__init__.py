@@ -14,7 +14,6 @@ from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
 from handlers.result import Result
 
-
 CONCURRENT: Final = 8
 """How many queries of one kind a batch runs at once: below the size of any sensible pool."""
 

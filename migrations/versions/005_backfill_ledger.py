@@ -131,7 +131,6 @@ def upgrade() -> None:
         create table backfill_workers (
             worker text constraint backfill_workers_pkey primary key,
             run_id bigint,
-            chunk_id bigint,
             spent text not null,
             signal text not null default '',
             seen_at timestamptz not null default clock_timestamp()

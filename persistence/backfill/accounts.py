@@ -1,3 +1,4 @@
+# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """What all workers share beside the chunks: who is there, where the time went, and the one budget of all backfills."""
 
 import json
@@ -9,8 +10,9 @@ from typing import Any, Final
 
 from persistence.engine import Connection
 
-SEEN_FOR_S: Final = 10.0
-"""A worker that has not been seen for this long does not count: they say something at least every two seconds."""
+SEEN_FOR_S: Final = 20.0
+"""A worker that has not been seen for this long does not count: between two chunks they say something, and a chunk takes
+15 s at most."""
 SAMPLE_EVERY_S: Final = 1.0
 """How often the signals are read, by whichever worker comes first."""
 SAMPLE_VALID_S: Final = 5.0
@@ -61,11 +63,11 @@ select level, signal, share, ceiling, readings::text as readings,
             else 'infinity'::float8 end as age_s,
        greatest(1, (select count(*) from backfill_workers
                     where seen_at > clock_timestamp() - make_interval(secs => {SEEN_FOR_S}))) as workers
-from backfill_budget"""  # noqa: S608 (constants)
+from backfill_budget"""
 _CLAIM_SAMPLE: Final = f"""
 update backfill_budget set sampled_by = $1, claimed_at = clock_timestamp()
 where claimed_at < clock_timestamp() - make_interval(secs => {SAMPLE_EVERY_S})
-returning only_row"""  # noqa: S608
+returning only_row"""
 _STORE_SAMPLE: Final = """
 update backfill_budget
 set level = $1, signal = $2, share = $3, ceiling = $4, readings = $5::text::jsonb, sampled_at = clock_timestamp(),
@@ -78,10 +80,9 @@ returning only_row"""
 _FREE_IN: Final = """
 select greatest(extract(epoch from free_at - clock_timestamp()), 0.001)::float8 from backfill_budget"""
 _SEEN: Final = """
-insert into backfill_workers (worker, run_id, chunk_id, spent, signal) values ($1, $2, $3, $4, $5)
+insert into backfill_workers (worker, run_id, spent, signal) values ($1, $2, $3, $4)
 on conflict (worker) do update
-set run_id = excluded.run_id, chunk_id = excluded.chunk_id, spent = excluded.spent, signal = excluded.signal,
-    seen_at = clock_timestamp()"""
+set run_id = excluded.run_id, spent = excluded.spent, signal = excluded.signal, seen_at = clock_timestamp()"""
 _SPENT: Final = """
 insert into backfill_times (run_id, spent, signal, seconds)
 select * from unnest($1::bigint[], $2::text[], $3::text[], $4::float8[]) as spell (run_id, spent, signal, seconds)
@@ -139,9 +140,9 @@ async def reserve_run(connection: Connection, seconds: float) -> float:
     return wait_s
 
 
-async def say(connection: Connection, worker: str, spell: Spell, chunk_id: int | None) -> None:
+async def say(connection: Connection, worker: str, spell: Spell) -> None:
     """Say what a worker is doing."""
-    await connection.execute(_SEEN, worker, spell.run_id, chunk_id, spell.spent, spell.signal)
+    await connection.execute(_SEEN, worker, spell.run_id, spell.spent, spell.signal)
 
 
 async def leave(connection: Connection, worker: str) -> None:
@@ -153,7 +154,7 @@ async def workers_seen(connection: Connection) -> Sequence[Mapping[str, Any]]:
     """Return the workers seen lately, by name."""
     rows = await connection.fetch(
         """
-        select worker, run_id, chunk_id, spent, signal from backfill_workers
+        select worker, run_id, spent, signal from backfill_workers
         where seen_at > clock_timestamp() - make_interval(secs => $1) order by worker""",
         SEEN_FOR_S,
     )

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """The chunk rows of the ledger: planned, leased, renewed, given back, halved, put aside, finished.
 
 Each is one statement. What a lease's holder changes names its epoch: when that has moved on, nothing happens.
@@ -53,7 +54,7 @@ where id = (select c.id from backfill_chunks c join backfill_runs r on r.id = c.
               and (c.state = 'waiting' and c.not_before <= clock_timestamp()
                    or c.state = 'leased' and c.lease_until < clock_timestamp())
             order by c.id limit 1 for update of c skip locked)
-returning {_LEASED}"""  # noqa: S608 (constants)
+returning {_LEASED}"""
 _PLAN: Final = f"""
 with moved as (
     update backfill_runs set walked_to = $4, walked = $4::text[] is null, chunk_rows = $7
@@ -62,11 +63,11 @@ with moved as (
 insert into backfill_chunks (run_id, pass, low, high, state, worker, leased_at, lease_until, attempts, rows_walked)
 select id, $2, $3, $4, 'leased', $5, clock_timestamp(), clock_timestamp() + make_interval(secs => {LEASE_S}), 1, $6
 from moved
-returning {_LEASED}"""  # noqa: S608
+returning {_LEASED}"""
 _RENEW: Final = f"""
 update backfill_chunks set lease_until = clock_timestamp() + make_interval(secs => {LEASE_S})
 where id = $1 and epoch = $2 and state = 'leased'
-returning id"""  # noqa: S608
+returning id"""
 FINISH: Final = f"""
 update backfill_chunks c
 set state = 'done', applied = c.applied + 1, rows_done = $3, expected_digest = $4, actual_digest = $5,
@@ -77,7 +78,7 @@ where c.id = $1 and c.epoch = $2 and c.state = 'leased' and r.id = c.run_id
   and (r.state = 'running'
        or r.state in ('pausing', 'cancelling')
           and clock_timestamp() < r.state_since + make_interval(secs => {FENCE_S}))
-returning c.id"""  # noqa: S608
+returning c.id"""
 _GIVE_BACK: Final = """
 update backfill_chunks
 set state = 'waiting', epoch = epoch + 1, worker = null, lease_until = null, error = $3,
@@ -258,7 +259,7 @@ async def edge_of_last_pass(connection: Connection, run: Run, shape: KeyShape, r
             from backfill_chunks
             where run_id = $1 and pass = $2 and state in ('done', 'quarantined') and {beyond}) as along
         where walked >= $3 or high is null
-        order by place limit 1""",  # noqa: S608 (a shape's own SQL)
+        order by place limit 1""",
         run.id,
         run.pass_number - 1,
         rows,

@@ -10,22 +10,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
 from persistence.backfill.chunk_rows import Lease, Treated, finish
 from persistence.backfill.definition import Assignments, Definition, Row, Statement, Transform
 from persistence.backfill.failures import RowFault, RowsArrivedError, WrongPhaseError, in_one_line
 from persistence.backfill.keys import Bounds, Key
 from persistence.backfill.walk import Walk
-from persistence.engine import Connection, transaction
+from persistence.engine import Connection, Engine, transaction
 from persistence.phases import SHARED_LOCK
 
 T = TypeVar("T")
 
 
-async def commit(
-    engine: AsyncEngine, work: Callable[[Connection], Awaitable[T]], *, also: Sequence[str] = ()
-) -> T:
+async def commit(engine: Engine, work: Callable[[Connection], Awaitable[T]], *, also: Sequence[str] = ()) -> T:
     """Do work in a transaction with the time-outs that every one has, and commit it. The one commit of backfills."""
     async with transaction(engine, *also) as connection:
         done = await work(connection)
@@ -39,7 +35,7 @@ class Labour(Protocol):
     async def __call__(self, connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated: ...
 
 
-async def carry_out(engine: AsyncEngine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
+async def carry_out(engine: Engine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
     """Treat the rows of a leased chunk and write it off, in one transaction.
 
     Raises what `failure_of` sorts; whatever is raised, nothing of the chunk has happened.
@@ -55,14 +51,14 @@ async def carry_out(engine: AsyncEngine, walk: Walk, lease: Lease, spared: Seque
     return await commit(engine, work)
 
 
-async def rehearse(engine: AsyncEngine, walk: Walk, bounds: Bounds) -> Treated:
+async def rehearse(engine: Engine, walk: Walk, bounds: Bounds) -> Treated:
     """Treat the rows of a range and roll it back."""
     async with transaction(engine) as connection:
         await _hold_phases(connection, walk.definition)
         return await labour_of(walk)(connection, bounds, ())
 
 
-async def compare(engine: AsyncEngine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
+async def compare(engine: Engine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
     """Compare f(source) with the target over a leased chunk, in one snapshot that is read and let go, and write it off."""
     async with _snapshot(engine) as connection:
         treated = await comparison_of(walk)(connection, lease.bounds, spared)
@@ -74,7 +70,7 @@ async def compare(engine: AsyncEngine, walk: Walk, lease: Lease, spared: Sequenc
     return await commit(engine, work)
 
 
-def _snapshot(engine: AsyncEngine) -> AbstractAsyncContextManager[Connection]:
+def _snapshot(engine: Engine) -> AbstractAsyncContextManager[Connection]:
     return transaction(engine, "set transaction isolation level repeatable read, read only")
 
 
@@ -260,7 +256,7 @@ COUNT_TIMEOUT_S: Final = 2.0
 """How long the exact count may take before the catalogue's estimate is used: about 10 million keys."""
 
 
-async def estimate_rows(engine: AsyncEngine, walk: Walk) -> int:
+async def estimate_rows(engine: Engine, walk: Walk) -> int:
     """Count the table's rows, or estimate them as the planner does where counting takes too long."""
     try:
         async with transaction(engine, f"set local statement_timeout = {int(COUNT_TIMEOUT_S * 1000)}") as connection:
@@ -279,9 +275,9 @@ async def estimate_rows(engine: AsyncEngine, walk: Walk) -> int:
     return int(rows or 0)
 
 
-async def count_left(engine: AsyncEngine, walk: Walk, bounds: Bounds, spared: Sequence[Key]) -> int:
+async def count_left(engine: Engine, walk: Walk, bounds: Bounds) -> int:
     """Count the rows of a range that still meet the predicate."""
     async with transaction(engine) as connection:
-        sql, arguments = walk.left(bounds, spared)
+        sql, arguments = walk.left(bounds, ())
         left: int = (await connection.fetchrow(sql, *arguments))["left"]
         return left

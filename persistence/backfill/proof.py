@@ -1,3 +1,4 @@
+# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """What the ledger itself proves: that the chunks of each pass tile the key range, each applied exactly once.
 
 Constant memory: the server looks along the chunks and returns the first few that are wrong.
@@ -73,7 +74,7 @@ def _tiling(shape: KeyShape) -> str:
             union all
             select id, pass, format('gap in pass %s: no chunk covers the keys from %s on', pass, high)
             from along where after_id is null and high is not null)
-        select flaw from judged where flaw is not null order by pass, id limit $2"""  # noqa: S608 (a shape's own SQL)
+        select flaw from judged where flaw is not null order by pass, id limit $2"""
 
 
 async def sums(connection: Connection, run: Run) -> dict[str, object]:

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """The runs of backfills: their row in the ledger, and how it goes from state to state.
 
 Every change is one statement that names the state it starts from, so that it happens once, whoever asks, and fits into
@@ -78,7 +79,7 @@ select r.id, r.name, r.kind, r.definition, r.definition_digest, r.reverse, r.dry
                where c.run_id = r.id
                  and (c.state = 'waiting' and c.not_before <= clock_timestamp()
                       or c.state = 'leased' and c.lease_until < clock_timestamp())) as claimable
-from backfill_runs r"""  # noqa: S608 (constants)
+from backfill_runs r"""
 _ACTIVE: Final = f"{_RUN} where r.state in ('pending', 'running', 'pausing', 'paused', 'cancelling') order by r.id"
 _BY_ID: Final = f"{_RUN} where r.id = $1"
 _NEWEST: Final = f"{_RUN} where r.name = $1 and r.kind = $2 order by r.id desc limit 1"
@@ -333,3 +334,35 @@ async def drain(connection: Connection, run: Run) -> bool:
     if drained is not None:
         await notify(connection)
     return drained is not None
+
+
+async def state_of(connection: Connection, run_id: int) -> tuple[RunState, float]:
+    """Return a run's state and how long it has been in it, in seconds."""
+    row = await connection.fetchrow(
+        """
+        select state, extract(epoch from clock_timestamp() - state_since)::float8 as age_s
+        from backfill_runs where id = $1""",
+        run_id,
+    )
+    return RunState(row["state"]), row["age_s"]
+
+
+async def note_idle_row(connection: Connection, run: Run, seconds: float) -> None:
+    """Note how long a look at a row takes that has nothing left to do."""
+    await connection.execute("update backfill_runs set idle_row_s = $2 where id = $1", run.id, seconds)
+
+
+async def conclude_dry_run(connection: Connection, run: Run, result: Mapping[str, Any]) -> None:
+    """End a dry run with its estimate; the chunk that was tried leaves the ledger."""
+    target = step(run.state, Event.FINISH)
+    await connection.execute(
+        """
+        with tried as (delete from backfill_chunks where run_id = $1)
+        update backfill_runs
+        set state = $2, result = $3::text::jsonb, state_since = clock_timestamp(), finished_at = clock_timestamp()
+        where id = $1 and state = 'running'""",
+        run.id,
+        target,
+        json.dumps(result),
+    )
+    await notify(connection)

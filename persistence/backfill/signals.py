@@ -1,3 +1,4 @@
+# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """The throttle's signals: what PostgreSQL and the live workers say of the load, read one by one.
 
 Each reading stands alone: what cannot be read says so, and why, and does not keep the others from being read. What they
@@ -91,7 +92,7 @@ select max(p99.ms::float8) filter (where seen_at > clock_timestamp() - make_inte
            as value,
        bool_or(seen_at <= clock_timestamp() - make_interval(secs => {STALE_HEARTBEAT_S})) as hidden
 from worker_heartbeats left join lateral jsonb_each_text(p99_ms) as p99 (traffic, ms) on true
-where role <> 'backfill' and seen_at > clock_timestamp() - make_interval(secs => {GONE_HEARTBEAT_S})"""  # noqa: S608 (constants)
+where role <> 'backfill' and seen_at > clock_timestamp() - make_interval(secs => {GONE_HEARTBEAT_S})"""
 
 _HIDDEN: Final[Mapping[Signal, str]] = {
     Signal.REPLICA_LAG: "the role may not see it: grant it pg_monitor",

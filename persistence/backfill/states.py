@@ -61,7 +61,9 @@ EDGES: Final[Sequence[Edge]] = (
     Edge(RunState.PENDING, Event.CANCEL, RunState.CANCELLED, "Nothing had begun, so nothing is left behind."),
     Edge(RunState.PENDING, Event.STOP, RunState.FAILED, "It cannot be carried out at all: the reason says why."),
     Edge(RunState.RUNNING, Event.PAUSE, RunState.PAUSING, "No further chunk begins; those in flight have 1.5 s left."),
-    Edge(RunState.RUNNING, Event.CANCEL, RunState.CANCELLING, "No further chunk begins; those in flight have 1.5 s left."),
+    Edge(
+        RunState.RUNNING, Event.CANCEL, RunState.CANCELLING, "No further chunk begins; those in flight have 1.5 s left."
+    ),
     Edge(RunState.RUNNING, Event.FINISH, RunState.COMPLETED, "A walk through the whole key found nothing left to do."),
     Edge(
         RunState.RUNNING,
@@ -69,13 +71,17 @@ EDGES: Final[Sequence[Edge]] = (
         RunState.COMPLETED_WITH_QUARANTINE,
         "A walk through the whole key found nothing left to do but the rows that were put aside.",
     ),
-    Edge(RunState.RUNNING, Event.STOP, RunState.FAILED, "Too many rows failed, or it cannot go on: the reason says why."),
+    Edge(
+        RunState.RUNNING, Event.STOP, RunState.FAILED, "Too many rows failed, or it cannot go on: the reason says why."
+    ),
     Edge(RunState.PAUSING, Event.DRAIN, RunState.PAUSED, "The last chunk in flight was committed or rolled back."),
     Edge(RunState.PAUSING, Event.RESUME, RunState.RUNNING, "The pause is taken back; chunks in flight go on."),
     Edge(RunState.PAUSING, Event.CANCEL, RunState.CANCELLING, "It will not go on; chunks in flight end as they would."),
     Edge(RunState.PAUSED, Event.RESUME, RunState.RUNNING, "Workers lease chunks again, from where it stood."),
     Edge(RunState.PAUSED, Event.CANCEL, RunState.CANCELLED, "Nothing is in flight, so it ends at once."),
-    Edge(RunState.CANCELLING, Event.DRAIN, RunState.CANCELLED, "The last chunk in flight was committed or rolled back."),
+    Edge(
+        RunState.CANCELLING, Event.DRAIN, RunState.CANCELLED, "The last chunk in flight was committed or rolled back."
+    ),
     Edge(RunState.FAILED, Event.RETRY, RunState.RUNNING, "The cause was removed: rows put aside are tried again, too."),
     Edge(RunState.FAILED, Event.CANCEL, RunState.CANCELLED, "The operator gives it up."),
     Edge(
@@ -86,9 +92,7 @@ EDGES: Final[Sequence[Edge]] = (
     ),
 )
 
-ACTIVE: Final = frozenset(
-    {RunState.PENDING, RunState.RUNNING, RunState.PAUSING, RunState.PAUSED, RunState.CANCELLING}
-)
+ACTIVE: Final = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSING, RunState.PAUSED, RunState.CANCELLING})
 """The states of a run that has not ended: a backfill has at most one such run."""
 
 
@@ -99,5 +103,6 @@ def step(state: RunState, event: Event) -> RunState:
             return edge.target
     legal = sorted(edge.event for edge in EDGES if edge.source == state)
     raise IllegalTransitionError(
-        f"a backfill that is {state} does not take '{event}'", {"state": str(state), "legal": [str(one) for one in legal]}
+        f"a backfill that is {state} does not take '{event}'",
+        {"state": str(state), "legal": [str(one) for one in legal]},
     )

@@ -1,3 +1,4 @@
+# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """The SQL of one definition: how its table is walked, its rows locked, treated and compared.
 
 Texts depend on the definition and on which bounds a range has, never on values, so each is prepared once a connection.
@@ -150,9 +151,13 @@ class Walk:
 
     def compare_transformed(self, work: Transform) -> str:
         """Compare what the function made with the target: the arguments of `write`, in the snapshot of the read."""
-        expected = [self._comparable(column, f"new.w{place}::{self.types[column]}") for place, column in enumerate(work.writes)]
+        expected = [
+            self._comparable(column, f"new.w{place}::{self.types[column]}") for place, column in enumerate(work.writes)
+        ]
         actual = [self._comparable(column, f"{self.shape.table}.{column}") for column in work.writes]
-        return self._compare(expected, actual, f"{self.shape.table} join {self._unnest(work)} on {self.shape.same('new')}")
+        return self._compare(
+            expected, actual, f"{self.shape.table} join {self._unnest(work)} on {self.shape.same('new')}"
+        )
 
     def left(self, bounds: Bounds, spared: Sequence[Key]) -> Query:
         """Count the rows of a range, and those of them that are still to do."""

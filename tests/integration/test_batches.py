@@ -6,7 +6,9 @@ import uuid
 from tests.system import Reply, System
 
 
-async def in_one_batch(system: System, *commands: tuple[str, dict[str, object]], ids: dict[int, str] | None = None) -> list[Reply]:
+async def in_one_batch(
+    system: System, *commands: tuple[str, dict[str, object]], ids: dict[int, str] | None = None
+) -> list[Reply]:
     """Publish commands to one partition before a worker starts, so that they arrive as one batch; their replies."""
     sent = []
     for place, (kind, payload) in enumerate(commands):
@@ -110,9 +112,14 @@ async def test_erasure_reaches_the_outcomes_of_its_own_batch(system: System) -> 
     )
     rows = await system.fetch("select message_id, envelope is null as erased, content_hmac is null as h from outcomes")
     assert {row["message_id"]: (row["erased"], row["h"]) for row in rows} == {
-        "c": (True, True), "d": (True, True), "u": (True, True), "e": (False, False),
+        "c": (True, True),
+        "d": (True, True),
+        "u": (True, True),
+        "e": (False, False),
     }
-    again = await system.command("create_customer", {"name": "Secret Name", "email": "secret@example.com"}, message_id="c")
+    again = await system.command(
+        "create_customer", {"name": "Secret Name", "email": "secret@example.com"}, message_id="c"
+    )
     assert (again.status, again.code) == (410, "OUTCOME_ERASED")
 
 

@@ -33,7 +33,9 @@ BAD: dict[str, tuple[dict[str, object], tuple[int, str] | None, str | None]] = {
     "bad deadline": ({"headers": {"deadline": "soon"}}, (400, "MALFORMED_MESSAGE"), None),
     "bad content-type": ({"headers": {"content-type": "text/xml"}}, (400, "MALFORMED_MESSAGE"), None),
     "null authorization": (
-        {"drop": ("authorization",), "extra": [("authorization", None)]}, (400, "MALFORMED_MESSAGE"), None,
+        {"drop": ("authorization",), "extra": [("authorization", None)]},
+        (400, "MALFORMED_MESSAGE"),
+        None,
     ),
     "no authorization": ({"drop": ("authorization",)}, (401, "UNAUTHENTICATED"), None),
     "17 KiB of headers": ({"headers": {"x": "y" * 17 * 1024}}, (413, "MESSAGE_TOO_LARGE"), None),

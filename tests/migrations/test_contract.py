@@ -14,7 +14,7 @@ from persistence.engine import connected
 from persistence.phases import PRODUCT_CATALOG, SHARED_LOCK, Phase, StepPatience, advance, beat
 from tests.migrations.conftest import Connect, Session
 from tests.migrations.ledger import FILL, LATER, MIDDLE, put, record_run
-from tests.migrations.test_safe_ddl import until
+from tests.migrations.test_safe_ddl import WAITING, until
 
 AT_ONCE = StepPatience(workers_s=0, lock_s=0)
 FORWARD = tuple(Phase)
@@ -154,22 +154,24 @@ async def test_the_expand_is_not_taken_back_while_only_the_new_column_is_true(mi
     assert await runner.current(migrated) == ("006",)
 
 
-async def test_a_live_write_wins_over_finishing_inline(migrated: str, connect: Connect, session: Session) -> None:
-    """A row that a worker holds while the fill waits for it is filled from what the worker wrote."""
-    await put(session, Phase.DUAL_WRITE)
+@pytest.mark.parametrize(
+    ("phase", "write"),
+    [
+        (Phase.DUAL_WRITE, """old_catalog_field = '{"by": "worker"}', new_catalog = '{"by": "worker"}'"""),
+        (Phase.CONTRACTED, """new_catalog = '{"by": "worker"}'"""),
+    ],
+)
+async def test_a_live_write_wins_over_finishing_inline(
+    migrated: str, connect: Connect, session: Session, phase: Phase, write: str
+) -> None:
+    """A row that a worker holds while the fill waits for it keeps what the worker wrote."""
+    await put(session, phase)
     worker = await connect()
-    await worker.execute(f"begin; {SHARED_LOCK}")
-    await worker.execute("""
-        update products set old_catalog_field = '{"by": "worker"}', new_catalog = '{"by": "worker"}'
-        where mnemonic = 'MIDDLE'""")
+    await worker.execute(f"begin; {SHARED_LOCK}; update products set {write} where mnemonic = 'MIDDLE'")
     contraction = asyncio.create_task(runner.contract(migrated, finish_inline=True))
-    await until(
-        lambda: session.fetchval(
-            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%with chunk%'"
-        ),
-        "a fill that waits for the row",
-    )
+    await until(lambda: session.fetchval(f"{WAITING} and query like '%with chunk%'"), "a fill that waits for the row")
     await worker.execute("commit")
 
     assert await contraction == ["c001"]
     assert await session.fetchval("select new_catalog ->> 'by' from products where mnemonic = 'MIDDLE'") == "worker"
+    assert await session.fetchval("select count(*) from products where new_catalog is not null") == 3

@@ -35,7 +35,9 @@ AT_ONCE = StepPatience(workers_s=0, lock_s=0)
 FORWARD = tuple(Phase)
 
 EXCLUSIVE = "select pg_advisory_xact_lock(lock_key) from schema_changes"
-ADVISORY_WAIT = "select count(*) from pg_stat_activity where wait_event = 'advisory' and query like $1"
+ADVISORY_WAIT = """
+select count(*) from pg_stat_activity
+where datname = current_database() and wait_event = 'advisory' and query like $1"""
 
 
 # ------------------------------------------------------------------------------------------------------------ the lock
@@ -302,6 +304,22 @@ async def test_the_gate_is_closed_without_a_verify_begun_after_the_last_step(
 
     with pytest.raises(PhaseRefusedError, match=f"product_catalog cannot go to {to}: {reason}"):
         await advance(engine, PRODUCT_CATALOG, to, by="a test", patience=AT_ONCE)
+
+
+async def test_each_pass_of_a_run_must_tile_the_table(engine: AsyncEngine, session: Session) -> None:
+    """A second time through the table is judged by itself: whole, it opens the gate; with a chunk missing, it does not."""
+    await session.execute(FILL)
+    await put(session, Phase.DUAL_WRITE)
+    await record_run(session)
+    await session.execute(
+        "insert into backfill_chunks (run_id, pass, low, high, state, rows_walked) "
+        "select run_id, 2, low, high, 'done', 0 from backfill_chunks where low is not null"
+    )
+    with pytest.raises(PhaseRefusedError, match=f"the chunks of run 1 leave a gap or overlap at {MIDDLE}"):
+        await advance(engine, PRODUCT_CATALOG, Phase.BACKFILLED, by="a test", patience=AT_ONCE)
+
+    await session.execute("update backfill_chunks set low = null where pass = 2")
+    await advance(engine, PRODUCT_CATALOG, Phase.BACKFILLED, by="a test", patience=AT_ONCE)
 
 
 async def test_the_gate_does_not_count_a_verify_of_the_phase_before(engine: AsyncEngine, session: Session) -> None:

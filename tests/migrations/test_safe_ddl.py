@@ -21,9 +21,9 @@ from migrations.safe_ddl import (
 from tests.migrations.conftest import Connect, Session
 
 INDEXES = "select indisvalid from pg_index where indexrelid = to_regclass('stock_label')"
-WAITING = (
-    "select count(*) from pg_stat_activity where application_name = 'catalog-migrations' and wait_event_type = 'Lock'"
-)
+WAITING = """
+select count(*) from pg_stat_activity
+where datname = current_database() and application_name = 'catalog-migrations' and wait_event_type = 'Lock'"""
 
 Revise = Callable[..., Any]
 
@@ -189,3 +189,22 @@ async def test_a_revision_is_undone_whole_when_a_lock_is_missing(
     await holder.execute("commit")
     await work
     assert await stock.fetchval("select count(more) from stock") == 0
+
+
+async def test_a_lost_connection_ends_in_one_line_and_is_taken_up_again(database: str, connect: Connect) -> None:
+    """When the server ends a migrator, its revision is undone and its turn is free: the next one goes on."""
+    await runner.upgrade(database, "005")
+    reader, watch = await connect(), await connect()
+    await reader.execute("begin; select from products")
+    migration = asyncio.create_task(runner.upgrade(database))
+    await until(lambda: watch.fetchval(WAITING), "a migration that waits for the lock")
+    await watch.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity "
+        "where application_name = 'catalog-migrations' and datname = current_database()"
+    )
+
+    with pytest.raises(MigrationError, match=r"terminating connection|connection (was|is) closed") as ended:
+        await migration
+    assert "\n" not in str(ended.value)
+    await reader.execute("commit")
+    assert await runner.upgrade(database) == ["006"]

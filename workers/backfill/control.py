@@ -10,6 +10,7 @@ from typing import Any, Final
 from contracts.errors import BackfillNotFoundError, IllegalTransitionError
 from persistence.backfill import accounts, chunk_rows, runs
 from persistence.backfill.definition import Definition, DefinitionError, Statement, Transform
+from persistence.backfill.keys import Bounds
 from persistence.backfill.runs import Run
 from persistence.backfill.states import ACTIVE, EDGES, Event, RunState
 from persistence.backfill.walk import read_walk
@@ -19,6 +20,7 @@ from workers.backfill.progress import CHUNKS_LOOKED_AT, Walked, progress_of
 RunView = Mapping[str, Any]
 """A run as an operator sees it: plain JSON. The query, the tool and the metrics carry the same figures."""
 
+_TO_BE_VERIFIED: Final = frozenset({RunState.COMPLETED, RunState.COMPLETED_WITH_QUARANTINE, RunState.FAILED})
 _LOOK_AGAIN: Final = 3
 """A wish that met a change of state is judged anew; more than two changes within a moment are a defect."""
 
@@ -48,10 +50,9 @@ class BackfillControl:
     async def verify(self, name: str) -> RunView:
         """Ask for a verify of the last run. Raises `IllegalTransitionError` unless that has ended."""
         worked = await self._newest(name)
-        if worked.dry_run or worked.state not in {RunState.COMPLETED, RunState.COMPLETED_WITH_QUARANTINE, RunState.FAILED}:
-            raise IllegalTransitionError(
-                f"the last run of {name} is {worked.state}{' (a dry run)' if worked.dry_run else ''}: nothing to verify yet"
-            )
+        if worked.dry_run or worked.state not in _TO_BE_VERIFIED:
+            what = f"{worked.state} (a dry run)" if worked.dry_run else str(worked.state)
+            raise IllegalTransitionError(f"the last run of {name} is {what}: there is nothing to verify yet")
         return await self._asked(name, await runs.ask_for_verify(self._connection, worked))
 
     async def pause(self, name: str) -> RunView:
@@ -83,7 +84,7 @@ class BackfillControl:
         raise IllegalTransitionError(f"{name} keeps changing its state: look again")
 
     async def get(self, name: str) -> RunView:
-        """Return the last run of a backfill, with its last verify. Raises `BackfillNotFoundError`: there is no such one."""
+        """Return the last run of a backfill, with its last verify. Raises `BackfillNotFoundError`."""
         self._definition(name)
         run = await runs.newest_run(self._connection, name)
         if run is None:
@@ -122,7 +123,7 @@ class BackfillControl:
             walk = await read_walk(self._connection, definition)
         except DefinitionError as error:
             raise IllegalTransitionError(str(error)) from None
-        unbounded = chunk_rows.Bounds(None, None)
+        unbounded = Bounds(None, None)
         if isinstance(definition.work, Statement):
             sql, _ = walk.statement(definition.work, unbounded, ())
         elif isinstance(definition.work, Transform):
@@ -176,7 +177,7 @@ class BackfillControl:
             run = await self._current(name)
             raise IllegalTransitionError(
                 f"a run of {name} is {run.state}: it has to end first",
-                {"state": str(run.state), "legal": sorted(str(edge.event) for edge in EDGES if edge.source == run.state)},
+                {"state": str(run.state), "legal": _events(run.state)},
             )
         return await self.get(name)
 
@@ -225,7 +226,7 @@ class BackfillControl:
             "definition": run.definition,
             "state": str(run.state),
             "reason": run.reason,
-            "events": sorted(str(edge.event) for edge in EDGES if edge.source == run.state),
+            "events": _events(run.state),
             "reverse": run.reverse,
             "dry_run": run.dry_run,
             "rate_cap_rows_per_s": run.rate_rows_per_s,
@@ -257,9 +258,12 @@ class BackfillControl:
         }
 
 
+def _events(state: RunState) -> Sequence[str]:
+    return sorted(str(edge.event) for edge in EDGES if edge.source == state)
+
+
 def last_look_s(run: Run) -> float:
     """Return how long the closing walk of a run will take, as far as its chunks have shown."""
     if run.kind == runs.VERIFY or run.pass_number > 1 or run.idle_row_s is None:
         return 0.0
     return run.idle_row_s * (run.rows_estimated or 0)
-

@@ -56,9 +56,7 @@ def progress_of(walked: Walked, chunks: Sequence[FinishedChunk]) -> Progress:
         return Progress(walked.rows_walked, estimated, None, None, None)
     rows_per_s, idle_s = rate
     left_s = max(0.0, (estimated - walked.rows_walked) / rows_per_s - idle_s) + walked.last_look_s
-    return Progress(
-        walked.rows_walked, estimated, rows_per_s, left_s * (1 - WIDTH), left_s * (1 + WIDTH)
-    )
+    return Progress(walked.rows_walked, estimated, rows_per_s, left_s * (1 - WIDTH), left_s * (1 + WIDTH))
 
 
 def _rate(walked: Walked, chunks: Sequence[FinishedChunk]) -> tuple[float, float] | None:

@@ -1,10 +1,10 @@
 """Acknowledging offsets, beside the work on the next batch."""
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from typing import Final
 
+import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import CommitFailedError, IllegalStateError
 from aiokafka.structs import TopicPartition
@@ -17,7 +17,7 @@ from workers.ports import Position
 ACK_TIMEOUT_S: Final = 4.0
 """One request. aiokafka itself tries for ever while the group's coordinator is away, and stops its caller meanwhile."""
 
-_logger: Final = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Acks:
@@ -63,10 +63,10 @@ class Acks:
             except (CommitFailedError, IllegalStateError) as error:
                 # The group has moved on: these records come again, here or elsewhere, and are found to be done.
                 self._observer.on_ack(ok=False)
-                _logger.warning("Offsets were not acknowledged, their records come again: %s", error)
+                _log.warning("ack_refused", error=type(error).__name__)
             except Exception as error:  # noqa: BLE001 - whatever it was, the offsets are still due
                 self._observer.on_ack(ok=False)
-                _logger.warning("Offsets were not acknowledged, trying again: %r", error)
+                _log.warning("ack_failed", error=type(error).__name__)
                 self._due = offsets | self._due
                 await asyncio.sleep(backoff.next_s())
             else:

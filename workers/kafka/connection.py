@@ -1,7 +1,6 @@
 """Reaching a broker: waiting for one that is away, and saying plainly when it refuses us."""
 
 import asyncio
-import logging
 import random
 import ssl
 import time
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+import structlog
 from aiokafka import errors
 from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
@@ -43,11 +43,14 @@ _FORBIDDEN: Final = {
 }
 _TLS_MISFITS: Final = ("WRONG_VERSION_NUMBER", "CERTIFICATE_REQUIRED", "UNSUPPORTED_PROTOCOL", "UNKNOWN_CA")
 
-_logger: Final = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class KafkaAccessError(Exception):
-    """Kafka refuses this client, and would refuse it again: credentials, certificates or access rights are wrong."""
+    """Kafka refuses us, and would again: credentials, certificates, access rights or its own settings are wrong.
+
+    The text says what, and where it can the remedy, in one line.
+    """
 
 
 class Backoff:
@@ -119,7 +122,7 @@ async def wait_for_broker(
             return
         except BrokerAwayError as error:
             if clock() >= say_at:
-                _logger.warning("Waiting for Kafka (%s). Does its listener speak %s?", error, security.protocol)
+                _log.warning("waiting_for_kafka", reason=str(error), protocol=security.protocol)
                 say_at = clock() + _SAY_AGAIN_S
         await asyncio.sleep(backoff.next_s())
 

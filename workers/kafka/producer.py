@@ -50,7 +50,7 @@ _STOP_TIMEOUT_S: Final = 2.0
 _REFUSED: Final = frozenset({2, 10, 17, 18, 29, 32, 42, 44, 87})
 
 
-Delivery: TypeAlias = "asyncio.Future[RecordMetadata]"
+Delivery: TypeAlias = asyncio.Future[RecordMetadata]
 Queued: TypeAlias = Delivery | KafkaError
 """A message's delivery, or why it will have none."""
 
@@ -263,6 +263,6 @@ def murmur2(data: bytes) -> int:
 def _fail(batch: Any, error: KafkaError) -> None:  # noqa: ANN401 - aiokafka is untyped
     """Fail a batch's futures, and leave no exception behind that nobody asks for."""
     batch.failure(error)
-    for future in (batch.future, batch._drain_waiter):  # noqa: SLF001 - aiokafka forgets the second
+    for future in (batch.future, batch._drain_waiter, *(future for future, _ in batch._msg_futures)):  # noqa: SLF001
         if future.done() and not future.cancelled():
             future.exception()

@@ -13,13 +13,13 @@ A producer that cannot go on (its sequence numbers are out of order, it was fenc
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
+import structlog
 from aiokafka import errors
 
 from workers.kafka.connection import refusal
@@ -56,7 +56,7 @@ _FAULTS: Final = (
 )
 _TOO_LARGE: Final = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 
-_logger: Final = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class _WithdrawnError(errors.KafkaError):  # type: ignore[misc]
@@ -117,7 +117,7 @@ class _Topic:
             elif error.retriable or isinstance(error, errors.KafkaTimeoutError):
                 self.stuck = True
             else:
-                _logger.warning("A message for %s was refused: %s", self.name, error)
+                _log.warning("message_refused", topic=self.name, error=type(error).__name__)
                 self.refuse((index,), TAKES_NONE)
         return too_large, again
 
@@ -282,14 +282,16 @@ class Publisher:
         topic.stuck = True
         return None
 
-    # ----------------------------------------------------------------------------------------------------- closed topics
+    # --------------------------------------------------------------------------------------------------- closed topics
 
     async def _ours_answer(self, stuck: Sequence[_Topic] = ()) -> bool:
         """Whether it is these topics' fault that they take nothing."""
+        try:
+            producer = await self._living()
+        except BrokerAwayError:
+            return False
         names = [topic.name for topic in stuck]
-        return await self._topics.brokers_work(
-            await self._living(), self._own_topic, self._min_insync_replicas, others=names
-        )
+        return await self._topics.brokers_work(producer, self._own_topic, self._min_insync_replicas, others=names)
 
     def _give_up(self, stuck: Sequence[_Topic], *, close: bool) -> None:
         """Take back what was never sent; what was sent is under way, and probes its topic where that is closed."""
@@ -297,7 +299,7 @@ class Publisher:
             self._producer.withdraw(frozenset(topic.name for topic in stuck), _WithdrawnError())
         for topic in stuck:
             if close:
-                _logger.warning("%s took no reply while others did: closed", topic.name)
+                _log.warning("reply_topic_takes_nothing", topic=topic.name)
                 self._close(topic.name, TAKES_NONE, topic.under_way())
                 topic.refuse(sorted(topic.unsettled), TAKES_NONE)
             else:
@@ -341,7 +343,7 @@ class Publisher:
             return
         closed.probes.discard(delivery)
         if error is None:
-            _logger.info("%s takes messages again", name)
+            _log.info("reply_topic_takes_messages_again", topic=name)
             standing = self._standings.get(name)
             if standing is not None:
                 standing.second_chance = False
@@ -393,7 +395,7 @@ class Publisher:
             if self._producer is not broken:
                 return
             self._observer.on_kafka_error("producer")
-            _logger.error("The producer cannot go on, and is replaced")
+            _log.error("producer_replaced")
             self._producer = await self._started()
             self._slow_down()
             ending = asyncio.create_task(broken.abort(errors.ProducerClosed()), name="abort producer")

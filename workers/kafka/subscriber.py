@@ -12,7 +12,6 @@ happens in it. What FastStream and aiokafka would do by themselves is not what t
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,10 +19,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, cast
 
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import ConsumerStoppedError
+from aiokafka.errors import ConsumerStoppedError, KafkaError
 from aiokafka.structs import TopicPartition
 from faststream import AckPolicy
 from faststream._internal.broker.registrator import Registrator
@@ -62,7 +62,7 @@ _LAG_EVERY_S: Final = 1.0
 _SILENT_AFTER_S: Final = 60.0
 """Without an answer to a fetch for so long, with nothing left to hand out, a consumer is stuck and is replaced."""
 
-_logger: Final = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ class BatchFlow:
             wait_s = self._fetch_errors.next_s()
             self._pause(wait_s)
             self._observer.on_kafka_error("fetch")
-            _logger.warning("Fetching failed, next try in %.1f s: %r", wait_s, error)
+            _log.warning("fetch_failed", error=type(error).__name__, wait_ms=round(wait_s * 1000))
             return ()
         self._fetch_errors.reset()
         self._polled_at = self._clock()
@@ -245,7 +245,7 @@ class BatchFlow:
         if running is not None:
             await asyncio.wait({running}, timeout=self._consumption.drain_timeout_s)
             if not running.done():
-                _logger.warning("A batch took longer than %.0f s: cancelled", self._consumption.drain_timeout_s)
+                _log.warning("batch_cancelled", after_s=self._consumption.drain_timeout_s)
                 running.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(_CANCEL_TIMEOUT_S):
@@ -273,12 +273,10 @@ class BatchFlow:
             if this is not None and this.cancelling():
                 raise
             return None
-        except Exception:
+        except Exception as error:  # noqa: BLE001 - a defect: logged, and nothing of the batch is acknowledged
             wait_s = self._defects.next_s()
             self._observer.on_defect()
-            _logger.exception(
-                "The handler failed on a batch of %d, which is given back for %.1f s", len(records), wait_s
-            )
+            _log.error("batch_failed", messages=len(records), wait_ms=round(wait_s * 1000), exc_info=error)
             return Progress({}, wait_s)
         finally:
             self._running = None
@@ -347,9 +345,7 @@ class EdgeSubscriber(BatchSubscriber):
         await self.flow.finish()
         await super().stop()
         if consumer is not None:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
-                    await consumer.stop()
+            await _close(consumer)
 
 
 def subscribe(broker: KafkaBroker, consumption: Consumption, flow: BatchFlow) -> EdgeSubscriber:
@@ -411,6 +407,27 @@ class _Handover(ConsumerRebalanceListener):  # type: ignore[misc]
         self._flow.assign({(partition.topic, partition.partition) for partition in assigned})
 
 
+async def _close(consumer: AIOKafkaConsumer) -> None:
+    """Leave the group and close, or else end what would go on being a member that nobody reads for."""
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await consumer.stop()
+    except (TimeoutError, KafkaError) as error:
+        _log.warning("consumer_not_closed", error=type(error).__name__)
+        # Not public: aiokafka has no other way to give up on a coordinator that does not answer
+        coordinator, fetcher = consumer._coordinator, consumer._fetcher  # noqa: SLF001
+        for task in (
+            coordinator and coordinator._coordination_task,  # noqa: SLF001
+            coordinator and coordinator._heartbeat_task,  # noqa: SLF001
+            fetcher and fetcher.error_future,
+        ):
+            if task is not None:
+                task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await consumer._client.close()  # noqa: SLF001
+
+
 async def _parse(records: Records) -> KafkaMessage:
     """A batch as FastStream sees it: it reads no record, so none can make it fail."""
     return KafkaMessage(raw_message=records, body=b"", correlation_id="batch", consumer=FAKE_CONSUMER)
@@ -433,7 +450,7 @@ def _split(
     for position, (first, end) in spans.items():
         reached = progress.decided.get(position, first)
         if not first <= reached <= end:
-            _logger.error("The handler claims offset %d of %s, which had %d to %d", reached, position, first, end)
+            _log.error("batch_overclaimed", position=position, claimed=reached, first=first, end=end)
             reached = first
         if reached > first:
             decided[position] = reached

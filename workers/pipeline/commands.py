@@ -197,9 +197,9 @@ class CommandPipeline:
             if kind is None or payload is None or context is None:
                 # The second delivery of an id whose first one broke: what broke the one would break the other.
                 msg = "an earlier delivery of this message_id in the same batch failed"
-                raise RuntimeError(msg)  # noqa: TRY301
+                raise RuntimeError(msg)
             result = await self.use_cases[kind.name](payload, uow, context)
-        except Exception as error:  # noqa: BLE001 - whatever a use case raises
+        except Exception as error:
             if fault_of(error) is not Fault.DEFECT:
                 raise
             uow.take_back()
@@ -208,9 +208,9 @@ class CommandPipeline:
         match result:
             case Success(envelope, subjects):
                 cache_keys = uow.keep()
-            case Failure(error, subjects):
+            case Failure(business_error, subjects):
                 uow.take_back()
-                envelope, cache_keys = failure(error), ()
+                envelope, cache_keys = failure(business_error), ()
         body = envelope.encode()
         delivery.end = Applied(body, envelope.status_code, cache_keys, subjects)
         return Outcome(
@@ -223,7 +223,7 @@ class CommandPipeline:
             delivery.record.topic,
             delivery.record.partition,
             delivery.record.offset,
-            delivery.stamped_at,
+            context.now,
         )
 
     # What errors mean ----------------------------------------------------------------------------------------------
@@ -291,4 +291,3 @@ def repeat(delivery: Delivery, stored: Known) -> Repeated | Refused:
             )
         )
     return Repeated(stored.envelope, stored.cache_keys)
-

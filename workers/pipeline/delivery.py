@@ -81,7 +81,12 @@ class Delivery:
         return self.identity.caller, self.headers.message_id
 
     @property
+    def stamped_ms(self) -> int:
+        """When the broker stamped the record, in milliseconds since the epoch."""
+        return self.record.timestamp
+
+    @property
     def stamped_at(self) -> datetime:
         """When the broker stamped the record."""
-        millis = self.record.timestamp
+        millis = self.stamped_ms
         return datetime.fromtimestamp(millis // 1000, UTC).replace(microsecond=millis % 1000 * 1000)

@@ -109,8 +109,8 @@ class QueryPipeline:
             match result:
                 case Success(envelope):
                     delivery.end = Applied(envelope.encode(), envelope.status_code)
-                case Failure(error):
-                    envelope = failure(error)
+                case Failure(business_error):
+                    envelope = failure(business_error)
                     delivery.end = Applied(envelope.encode(), envelope.status_code)
                 case _:
                     self._fail(delivery, result)

@@ -52,8 +52,9 @@ class Refusal:
 
     def expire(self, deliveries: Sequence[Delivery], mark: datetime) -> None:
         """Refuse, and dead-letter, what was stamped before the purge mark: its outcome may have been purged."""
+        mark_ms = mark.timestamp() * 1000
         for delivery in deliveries:
-            if delivery.end is None and delivery.stamped_at < mark:
+            if delivery.end is None and delivery.stamped_ms < mark_ms:
                 error = OutcomeExpiredError(
                     "The message is older than the outcomes that are kept", {"kept_since": mark.isoformat()}
                 )

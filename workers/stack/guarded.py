@@ -25,6 +25,8 @@ from workers.stack.errors import StackError
 from workers.stack.files import try_lock
 
 How = Literal["clean", "kill"]
+StopPlan = Sequence[tuple[signal.Signals, float]]
+"""Signals to try in turn, each with seconds of patience; SIGKILL follows."""
 
 _POLL_S: Final = 0.01
 _LOCK_S: Final = 2.0  # others look at the lock for microseconds; a guardian holds it
@@ -40,8 +42,7 @@ class Launch:
     command: Sequence[str]
     folder: Path
     """Its working directory and its alone: an orphan is recognised by it."""
-    stop: Sequence[tuple[signal.Signals, float]]
-    """Signals to try in turn, each with seconds of patience; SIGKILL follows."""
+    stop: StopPlan
     environment: Mapping[str, str]
     account: Account | None = None
     stale: Sequence[Path] = ()

@@ -86,7 +86,10 @@ def describe(error: BaseException) -> dict[str, Any]:
     frames = traceback.extract_tb(error.__traceback__)[-MAX_FRAMES:]
     found: dict[str, Any] = {
         "type": type(error).__name__,
-        "at": [f"{frame.filename.rsplit('/', 2)[-2]}/{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}" for frame in frames],
+        "at": [
+            f"{frame.filename.rsplit('/', 2)[-2]}/{frame.filename.rsplit('/', 1)[-1]}:{frame.lineno}"
+            for frame in frames
+        ],
     }
     for name in ("sqlstate", "constraint_name"):
         value = getattr(error, name, None)

@@ -19,7 +19,9 @@ class Metrics:
         self.deprecated = self._counter("deprecated_messages", "Uses of a deprecated version", "kind", "version")
         self.use_case_seconds = self._counter("use_case_seconds", "Time in use cases", "kind")
         self.database_seconds = self._histogram("database_seconds", "Time in the database, queries", "kind")
-        self.latency = self._histogram("latency_seconds", "From the broker's timestamp to the acknowledged reply", "kind")
+        self.latency = self._histogram(
+            "latency_seconds", "From the broker's timestamp to the acknowledged reply", "kind"
+        )
         self.step_seconds = self._histogram("step_seconds", "Time of a batch in one step of the pipeline", "step")
         self.batch_size = Histogram(
             "catalog_batch_messages", "Records in a batch", buckets=BATCH_BUCKETS, registry=self.registry

@@ -36,7 +36,11 @@ class Watching:
     """The observer of one process. `successes_per_s`: so many successes are logged a second; the rest is counted."""
 
     def __init__(
-        self, metrics: Metrics, kinds: Mapping[str, Kind], successes_per_s: float, clock: Callable[[], float] = time.time
+        self,
+        metrics: Metrics,
+        kinds: Mapping[str, Kind],
+        successes_per_s: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.metrics = metrics
         self._kinds = kinds
@@ -129,9 +133,7 @@ class Watching:
             case _ as never:
                 assert_never(never)
 
-    def _line(  # noqa: PLR0913 - the fields of the line
-        self, delivery: Delivery, kind: str, end: str, status: int, code: str | None, seconds: float
-    ) -> None:
+    def _line(self, delivery: Delivery, kind: str, end: str, status: int, code: str | None, seconds: float) -> None:
         say = self._log.info if end in {"applied", "repeated"} else self._log.warning
         fields: dict[str, object] = {
             "kind": kind,

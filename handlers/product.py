@@ -1,0 +1,305 @@
+"""The product: what it is, the rules of its versions, how it is kept, how it is shown."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Protocol
+
+from contracts import messages
+from contracts.errors import (
+    OverlappingDateRangeError,
+    ProductAlreadyExistsError,
+    ProductNotFoundError,
+    ProductVersionAlreadyExistsError,
+    ProductVersionNotFoundError,
+)
+from contracts.products import (
+    RESOURCE,
+    VERSION_RESOURCE,
+    ItemResult,
+    ProductDetailResult,
+    ProductResult,
+    ProductRulesResult,
+    ProductVersionResult,
+    RuleResult,
+)
+from handlers.page import Found
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """A product. Its mnemonic is for ever; one that is created again after a delete has another id."""
+
+    id: str
+    mnemonic: str
+    overview: str
+    is_confidential: bool
+    category: str | None
+    tags: tuple[str, ...]
+    catalog: dict[str, object]
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ProductVersion:
+    """A version of a product, in force from its first to its last day, both included."""
+
+    id: str
+    label: str
+    start_date: date
+    end_date: date | None
+    created_at: datetime
+
+    def overlaps(self, other: "ProductVersion") -> bool:
+        """Tell whether both are in force on any one day."""
+        return _last(self) >= other.start_date and _last(other) >= self.start_date
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """An item of a version; items are listed by position, then as they were given."""
+
+    name: str
+    position: int
+    attributes: dict[str, object] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What orders of the product must say of themselves, from its first to its last day, both included.
+
+    `parameters` is a JSON Schema; what the legacy column holds may be no schema, and is told when it is used.
+    """
+
+    name: str
+    parameters: object
+    start_date: date
+    end_date: date | None
+
+    def is_in_force(self, on: date) -> bool:
+        """Tell whether the rule counts on that day."""
+        return self.start_date <= on and (self.end_date is None or on <= self.end_date)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """The rules of a product, in their order.
+
+    `version` is the product's, read in one snapshot with the rules, so that both together name what may be kept as
+    compiled; None for rules that are not committed yet: another worker may give the same version to other rules.
+    """
+
+    product_id: str
+    version: int | None
+    rules: tuple[Rule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProductDetail:
+    """A product with its versions by first day, and the items of each by position."""
+
+    product: Product
+    versions: Sequence[tuple[ProductVersion, Sequence[Item]]]
+
+
+class ProductRepository(Protocol):
+    """Products as a command sees them. What is saved is seen by the messages after it in the batch."""
+
+    async def find(self, mnemonic: str) -> Product | None:
+        """Find a product by its mnemonic."""
+        ...
+
+    async def save(self, product: Product) -> None:
+        """Insert or change; what is cached of it is outdated."""
+        ...
+
+    async def delete(self, product: Product) -> None:
+        """Delete with versions, items and rules; the mnemonic is free."""
+        ...
+
+    async def count_holds(self, product: Product) -> int:
+        """Count the placed orders that refer to a product which would be deleted."""
+        ...
+
+    async def versions_of(self, product: Product) -> Sequence[ProductVersion]:
+        """Return the product's versions by first day."""
+        ...
+
+    async def items_of(self, version: ProductVersion) -> Sequence[Item]:
+        """Return the items of the version that the command names."""
+        ...
+
+    async def add_version(self, product: Product, version: ProductVersion, items: Sequence[Item]) -> None:
+        """Insert a version with its items, which never change."""
+        ...
+
+    async def change_version(self, product: Product, version: ProductVersion) -> None:
+        """Change a version's last day."""
+        ...
+
+    async def rules_of(self, product: Product) -> RuleSet:
+        """Return the product's rules."""
+        ...
+
+    async def replace_rules(self, product: Product, rules: Sequence[Rule]) -> None:
+        """Replace the product's rules."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSearch:
+    """What to look for in mnemonics. After a `cursor` come those created before it (ties: smaller ids)."""
+
+    mnemonic_contains: str | None = None
+    limit: int = 50
+    offset: int = 0
+    after: tuple[datetime, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProductPage:
+    """Which page is asked for, pages count from 1: of all products, of a category, or of those with a version in force
+    on any day of `days` (first and last)."""
+
+    page: int
+    page_size: int
+    category: str | None = None
+    days: tuple[date, date] | None = None
+
+
+class ProductReader(Protocol):
+    """Products as a query sees them: many at once, of one moment."""
+
+    async def get_many(self, mnemonics: Sequence[str]) -> dict[str, ProductDetail]:
+        """Find products by mnemonic; a number of statements that does not depend on how many are asked for."""
+        ...
+
+    async def get_many_by_id(self, product_ids: Sequence[str]) -> dict[str, ProductDetail]:
+        """Find products by id; a number of statements that does not depend on how many are asked for."""
+        ...
+
+    async def list_page(self, page: ProductPage) -> Found[Product]:
+        """Find a page of products, newest first, ties by id."""
+        ...
+
+    async def search(self, search: ProductSearch) -> Found[Product]:
+        """Find a page of products by a part of their mnemonic, newest first, ties by id."""
+        ...
+
+    async def rules_of(self, mnemonics: Sequence[str]) -> dict[str, RuleSet]:
+        """Return the rules of the products that there are; one statement."""
+        ...
+
+
+def _last(version: ProductVersion) -> date:
+    return version.end_date or date.max
+
+
+def overlapped_by(version: ProductVersion, others: Iterable[ProductVersion]) -> ProductVersion | None:
+    """Find the first other version that shares a day with this one."""
+    return next((other for other in others if other.id != version.id and other.overlaps(version)), None)
+
+
+def product_result(product: Product) -> ProductResult:
+    """Show a product as envelopes do."""
+    return ProductResult(
+        product.id,
+        product.mnemonic,
+        product.overview,
+        product.is_confidential,
+        product.category,
+        product.tags,
+        product.catalog,
+        product.version,
+        product.created_at,
+        product.updated_at,
+    )
+
+
+def product_detail_result(detail: ProductDetail) -> ProductDetailResult:
+    """Show a product with versions and items as envelopes do."""
+    product = detail.product
+    return ProductDetailResult(
+        product.id,
+        product.mnemonic,
+        product.overview,
+        product.is_confidential,
+        product.category,
+        product.tags,
+        product.catalog,
+        product.version,
+        product.created_at,
+        product.updated_at,
+        [product_version_result(version, items) for version, items in detail.versions],
+    )
+
+
+def product_version_result(version: ProductVersion, items: Sequence[Item]) -> ProductVersionResult:
+    """Show a version as envelopes do."""
+    return ProductVersionResult(
+        version.label,
+        version.start_date,
+        version.end_date,
+        [
+            ItemResult(item.name, item.position, item.attributes)
+            for item in sorted(items, key=lambda item: item.position)
+        ],
+        version.created_at,
+    )
+
+
+def product_rules_result(product: Product, rules: Sequence[Rule]) -> ProductRulesResult:
+    """Show a product's rules as envelopes do."""
+    return ProductRulesResult(
+        product.mnemonic,
+        product.version,
+        [RuleResult(rule.name, rule.parameters, rule.start_date, rule.end_date) for rule in rules],
+    )
+
+
+def product_not_found(mnemonic: str) -> ProductNotFoundError:
+    """Say that no product has this mnemonic."""
+    return ProductNotFoundError(messages.not_found(RESOURCE, "mnemonic", mnemonic), {"mnemonic": mnemonic})
+
+
+def product_id_not_found(product_id: str) -> ProductNotFoundError:
+    """Say that no product has this id."""
+    return ProductNotFoundError(messages.not_found(RESOURCE, "id", product_id), {"product_id": product_id})
+
+
+def mnemonic_taken(mnemonic: str) -> ProductAlreadyExistsError:
+    """Say that a product has this mnemonic."""
+    return ProductAlreadyExistsError(messages.already_exists(RESOURCE, "mnemonic", mnemonic), {"mnemonic": mnemonic})
+
+
+def version_not_found(mnemonic: str, label: str) -> ProductVersionNotFoundError:
+    """Say that the product has no version of this label."""
+    return ProductVersionNotFoundError(
+        messages.not_found(VERSION_RESOURCE, "version_label", label), {"mnemonic": mnemonic, "version_label": label}
+    )
+
+
+def version_label_taken(mnemonic: str, label: str) -> ProductVersionAlreadyExistsError:
+    """Say that the product has a version of this label."""
+    return ProductVersionAlreadyExistsError(
+        messages.already_exists(VERSION_RESOURCE, "version_label", label),
+        {"mnemonic": mnemonic, "version_label": label},
+    )
+
+
+def version_overlaps(mnemonic: str, label: str, other: ProductVersion) -> OverlappingDateRangeError:
+    """Say which version is in force on a day that this one asks for."""
+    return OverlappingDateRangeError(
+        f"{VERSION_RESOURCE} '{label}' overlaps version '{other.label}'",
+        {
+            "mnemonic": mnemonic,
+            "version_label": label,
+            "overlaps": {
+                "version_label": other.label,
+                "start_date": other.start_date.isoformat(),
+                "end_date": other.end_date.isoformat() if other.end_date else None,
+            },
+        },
+    )

@@ -1,0 +1,167 @@
+"""Orders, summaries and analytics as queries see them: each answered by one statement, hence of one moment.
+
+None of them costs more because a customer has more orders; a page far behind the first one costs an index entry for
+each order that it passes over.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any, Final
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from contracts.orders import OrderStatus
+from handlers.order import CustomerOrders, Order
+from handlers.page import Found
+from handlers.summary import LISTED, NEW_WITHIN_DAYS, Analytics, CustomerSummary, Figures
+from persistence import counters
+from persistence.engine import connected
+from persistence.orders import COLUMNS, order_of
+
+GET: Final = f"select {COLUMNS} from orders o where o.id = any($1::uuid[])"
+
+
+def _page(total: str, condition: str) -> str:
+    """Write the statement of a page; the places passed over are counted in an index alone, rows are read for the page."""
+    return f"""
+select {total} as total_count, {COLUMNS}
+from customers c
+left join customer_summaries s on s.customer_id = c.id
+left join lateral (
+  select p.id from orders p where p.customer_id = c.id and {condition}
+  order by p.created_at desc, p.id desc limit $2 offset $3) page on true
+left join orders o on o.id = page.id
+where c.id = $1::uuid and c.deleted_at is null
+order by o.created_at desc, o.id desc"""
+
+
+PAGES: Final[Mapping[OrderStatus | None, str]] = {
+    None: _page("coalesce(s.all_orders, 0)", "true"),
+    OrderStatus.PLACED: _page("coalesce(s.placed_orders, 0)", "p.status = 'placed'"),
+    OrderStatus.CANCELLED: _page("coalesce(s.all_orders - s.placed_orders, 0)", "p.status = 'cancelled'"),
+}
+"""A page of a customer's orders: of all, or of one status. No row: no such customer lives."""
+
+
+class OrderTable:
+    """Orders as queries see them."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
+        """Find orders; one statement."""
+        async with connected(self._engine) as connection:
+            rows = await connection.fetch(GET, list(set(order_ids)))
+        return {row["id"]: order_of(row) for row in rows}
+
+    async def of_customer(self, wanted: CustomerOrders) -> Found[Order] | None:
+        """Find a page of a living customer's orders, newest first; the count is that of the customer's summary."""
+        async with connected(self._engine) as connection:
+            rows = await connection.fetch(
+                PAGES[wanted.status],
+                wanted.customer_id,
+                wanted.page_size + 1,
+                (wanted.page - 1) * wanted.page_size,
+            )
+        if not rows:
+            return None
+        orders = [order_of(row) for row in rows if row["id"] is not None]
+        return Found(orders[: wanted.page_size], len(orders) > wanted.page_size, rows[0]["total_count"])
+
+
+SUMMARIES: Final = """
+select c.id::text, c.name, c.email, c.is_active, coalesce(s.placed_orders, 0) as placed_orders,
+  coalesce(s.total_spent, 0) as total_spent, s.last_order_at, preferred.category
+from customers c
+left join customer_summaries s on s.customer_id = c.id
+left join lateral (
+  select k.category from customer_category_counts k where k.customer_id = c.id and k.placed_orders > 0
+  order by k.placed_orders desc, k.last_order_at desc, k.category collate "C" limit 1) preferred on true
+where c.id = any($1::uuid[]) and c.deleted_at is null"""
+
+ANALYTICS: Final = """
+with sums as materialized (
+  select counter, label, sum(amount) as amount from counter_deltas where counter = any($1::text[]) group by counter, label
+  union all
+  select counter, '', sum(amount) from counter_deltas where counter = $2 and label between $3 and $4 group by counter),
+categories as (
+  select o.label, o.amount as orders, coalesce(r.amount, 0) as amount
+  from sums o left join sums r on r.counter = $6 and r.label = o.label
+  where o.counter = $5 and o.amount > 0
+  order by coalesce(r.amount, 0) desc, o.label collate "C" limit $7),
+spenders as (
+  select customer_id::text, placed_orders::numeric, total_spent
+  from customer_summaries where placed_orders > 0 order by total_spent desc, customer_id limit $7)
+select 'total' as list, counter as label, null as orders, amount from sums where counter <> $5 and counter <> $6
+union all select 'category', * from categories
+union all select 'customer', * from spenders
+order by list, amount desc, label collate "C\""""
+
+
+class SummaryTable:
+    """Read models as queries see them."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    async def get_many(self, customer_ids: Sequence[str]) -> dict[str, CustomerSummary]:
+        """Find summaries of living customers; one statement."""
+        async with connected(self._engine) as connection:
+            rows = await connection.fetch(SUMMARIES, list(set(customer_ids)))
+        return {
+            row["id"]: CustomerSummary(
+                row["id"],
+                row["name"],
+                row["email"],
+                row["is_active"],
+                row["placed_orders"],
+                row["total_spent"],
+                row["last_order_at"],
+                row["category"],
+            )
+            for row in rows
+        }
+
+    async def analytics(self, today: date) -> Analytics:
+        """Add up the figures; one statement, so one snapshot: counters, categories and customers belong together."""
+        async with connected(self._engine) as connection:
+            rows = await connection.fetch(ANALYTICS, *analytics_arguments(today))
+        totals = {row["label"]: Decimal(row["amount"]) for row in rows if row["list"] == "total"}
+
+        def count(counter: str) -> int:
+            return int(totals.get(counter, 0))
+
+        def listed(name: str) -> list[Figures]:
+            return [Figures(row["label"], int(row["orders"]), row["amount"]) for row in rows if row["list"] == name]
+
+        return Analytics(
+            count(counters.CUSTOMERS),
+            count(counters.ACTIVE_CUSTOMERS),
+            count(counters.NEW_CUSTOMERS),
+            count(counters.PLACED_ORDERS),
+            totals.get(counters.REVENUE, Decimal(0)),
+            listed("category"),
+            listed("customer"),
+        )
+
+
+def analytics_arguments(today: date) -> tuple[Any, ...]:
+    """List the arguments of `ANALYTICS`: the counters to sum, the days that are new, how long the lists are."""
+    return (
+        [
+            counters.CUSTOMERS,
+            counters.ACTIVE_CUSTOMERS,
+            counters.PLACED_ORDERS,
+            counters.REVENUE,
+            counters.CATEGORY_ORDERS,
+            counters.CATEGORY_REVENUE,
+        ],
+        counters.NEW_CUSTOMERS,
+        (today - timedelta(days=NEW_WITHIN_DAYS - 1)).isoformat(),
+        today.isoformat(),
+        counters.CATEGORY_ORDERS,
+        counters.CATEGORY_REVENUE,
+        LISTED,
+    )

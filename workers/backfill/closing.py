@@ -1,0 +1,64 @@
+"""The end of a walk: one more, or the end of the run; and what a verify found."""
+
+from typing import Final
+
+import structlog
+
+from persistence.backfill import chunk_rows, proof, runs
+from persistence.backfill.runs import Run
+from persistence.backfill.states import Event
+from persistence.backfill.walk import Walk
+from persistence.engine import Connection
+from workers.backfill.metrics import BackfillMetrics
+
+MOST_PASSES: Final = 10
+"""Walks through the whole key before a run gives up: rows that need the work keep being written."""
+
+_log = structlog.get_logger(__name__)
+
+
+async def close(connection: Connection, run: Run, walk: Walk, metrics: BackfillMetrics | None) -> bool:
+    """End a run that is walked to its end, or begin another walk; False while chunks of others are open."""
+    if run.kind == runs.VERIFY:
+        return await _close_verify(connection, run, walk, metrics)
+    return await _close_work(connection, run)
+
+
+async def _close_work(connection: Connection, run: Run) -> bool:
+    """A walk that treated nothing is the end; any other is followed by one more, for what was written meanwhile."""
+    if (await chunk_rows.totals(connection, run)).rows_done_in_pass == 0:
+        event = Event.FINISH_WITH_QUARANTINE if run.quarantined else Event.FINISH
+        ended = await runs.end(connection, run, event)
+        if ended:
+            _log.info("backfill_ended", backfill=run.name, run=run.id, quarantined=run.quarantined)
+        return ended
+    if run.pass_number < MOST_PASSES:
+        return await runs.next_pass(connection, run)
+    reason = f"after {MOST_PASSES} walks rows still come in that need the work: is the dual write on?"
+    return await runs.end(connection, run, Event.STOP, reason)
+
+
+async def _close_verify(connection: Connection, run: Run, walk: Walk, metrics: BackfillMetrics | None) -> bool:
+    """Judge what the chunks of a verify found, and the ledgers of both runs."""
+    verified = await runs.run_by_id(connection, run.verifies or 0)
+    sums = await proof.sums(connection, run)
+    findings = [
+        *(await proof.flaws(connection, verified, walk.shape)),
+        *(f"verify: {flaw}" for flaw in await proof.flaws(connection, run, walk.shape)),
+    ]
+    if sums["rows_left"]:
+        findings.append(f"{sums['rows_left']} rows are still to do, for example {sums['sample_key']}")
+    if sums["rows_differing"]:
+        findings.append(f"{sums['rows_differing']} rows differ from their source, for example {sums['sample_key']}")
+    findings += [
+        f"row {unread['key']} cannot be compared: {unread['reason']}"
+        for unread in await chunk_rows.quarantined(connection, run.id)
+    ]
+    result = {"findings": findings[: proof.FINDINGS_SHOWN], "rows_quarantined": verified.quarantined, **sums}
+    event = Event.STOP if findings else Event.FINISH
+    ended = await runs.end(connection, run, event, findings[0] if findings else None, result)
+    if ended:
+        _log.info("backfill_verified", backfill=run.name, run=run.id, findings=len(findings))
+        if metrics is not None:
+            metrics.verified(run.name, ok=not findings)
+    return ended

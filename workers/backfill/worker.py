@@ -1,0 +1,221 @@
+"""The backfill worker: any number of replicas, each taking one chunk after the other from whatever runs are active.
+
+A worker owns nothing. What it knows of a run it reads again before each chunk, so it may be killed, stopped or added at
+any moment. It wakes when it is notified, looks once a second otherwise, and waits out a database that is away.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+import structlog
+
+from persistence.backfill import accounts, chunk_rows, chunks, runs
+from persistence.backfill.accounts import Spell, Spent
+from persistence.backfill.definition import DefinitionError, load_definitions
+from persistence.backfill.failures import in_one_line
+from persistence.backfill.runs import Run
+from persistence.backfill.states import Event, RunState
+from persistence.backfill.wake import listen
+from persistence.engine import Connection, PoolSettings, connected, create_engine
+from persistence.faults import Fault, fault_of
+from workers.backfill.closing import close
+from workers.backfill.labour import DRAIN_S, labour
+from workers.backfill.leasing import clearance, lease_chunk
+from workers.backfill.timesheet import Timesheet
+from workers.backfill.workplace import (
+    APPLICATION_NAME,
+    BUSY_POLL_S,
+    IDLE_POLL_S,
+    BackfillWorkerConfig,
+    Workplace,
+    back_off_s,
+)
+
+LOST_RACE_S: Final = 0.02
+"""Pause after somebody else leased or planned first, or holds the ledger row that we would lease: it is soon over."""
+_COMING_TO_REST = frozenset({RunState.PAUSING, RunState.CANCELLING})
+_WORKABLE = frozenset({RunState.PENDING, RunState.RUNNING})
+
+_log = structlog.get_logger(__name__)
+
+
+async def run_backfill_worker(config: BackfillWorkerConfig, stop_event: asyncio.Event) -> None:
+    """Work until told to stop; then the chunk in hand has 1.5 s to end, and what is left goes back to the others.
+
+    Raises `DefinitionError` when a definition cannot be loaded. An outage of the database is waited out.
+    """
+    definitions = load_definitions(config.definitions)
+    # One connection each for the step (or the watch) and the chunk, one that listens, one to spare.
+    engine = create_engine(
+        config.database_url, PoolSettings(size=3, max_overflow=1), f"{APPLICATION_NAME}/{config.worker}"[:63]
+    )
+    worker = f"{config.worker}-{uuid.uuid4().hex[:8]}"
+    try:
+        await _Worker(Workplace(config, definitions, engine, worker, stop_event, Timesheet(time.monotonic))).run()
+    finally:
+        await engine.dispose()
+
+
+class _Worker:
+    def __init__(self, place: Workplace) -> None:
+        self._place = place
+        self._wake = asyncio.Event()
+        self._reported_at = 0.0
+        self._turn = 0
+        self._strangers: set[int] = set()
+        self._failures = 0
+
+    # ----------------------------------------------------------------------------------------------------------- life
+
+    async def run(self) -> None:
+        place = self._place
+        _log.info("backfill_worker_started", worker=place.worker, backfills=sorted(place.definitions))
+        beside = [
+            asyncio.create_task(listen(place.engine, runs.CHANNEL, self._wake.set), name="listen"),
+            asyncio.create_task(self._wake_on_stop(), name="stop"),
+        ]
+        try:
+            while not place.stop.is_set():
+                await self._rest(await self._step_or_back_off())
+        finally:
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await self._leave()
+
+    async def _wake_on_stop(self) -> None:
+        await self._place.stop.wait()
+        self._wake.set()
+
+    async def _rest(self, pause_s: float) -> None:
+        """Wait for a time, or until woken."""
+        if pause_s > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._wake.wait()
+        self._wake.clear()
+
+    async def _step_or_back_off(self) -> float:
+        try:
+            pause_s = await self._step()
+        except Exception as error:  # noqa: BLE001 (sorted; whatever it is, the worker goes on)
+            if fault_of(error) is Fault.DEFECT:
+                _log.exception("backfill_step_failed", worker=self._place.worker)
+            else:
+                _log.warning("backfill_waits_for_database", worker=self._place.worker, error=in_one_line(error))
+            self._failures += 1
+            self._place.time.turn_to(Spell(Spent.WAITING, self._place.time.spell.run_id))
+            return back_off_s(self._failures)
+        self._failures = 0
+        return pause_s
+
+    async def _leave(self) -> None:
+        """Give back what is in hand, as far as the database listens."""
+        place = self._place
+        try:
+            async with asyncio.timeout(DRAIN_S), connected(place.engine) as connection:
+                await chunk_rows.give_back_all(connection, place.worker)
+                await accounts.book(connection, place.time.take())
+                await accounts.leave(connection, place.worker)
+                await runs.notify(connection)
+        except Exception as error:  # noqa: BLE001 (the leases run out by themselves)
+            _log.warning("backfill_worker_left_silently", worker=place.worker, error=in_one_line(error))
+        _log.info("backfill_worker_stopped", worker=place.worker)
+
+    # --------------------------------------------------------------------------------------------------------- a step
+
+    async def _step(self) -> float:
+        """Do the next thing there is to do; returns how long to rest after it, in seconds."""
+        place = self._place
+        async with connected(place.engine) as connection:
+            if self._failures:
+                await chunk_rows.give_back_all(connection, place.worker)
+            active = await runs.active_runs(connection)
+            for resting in active:
+                if resting.state in _COMING_TO_REST:
+                    await runs.drain(connection, resting)
+            await self._report(connection)
+            run = self._choose(active)
+            if run is None:
+                return await self._idle(connection, active)
+            if run.state == RunState.PENDING:
+                await self._begin(connection, run)
+                return 0.0
+            walk = await place.walk(connection, run)
+            if run.walked and not run.claimable:
+                if await close(connection, run, walk, place.config.metrics):
+                    return 0.0
+                place.turn_to(Spent.WAITING, run)
+                return BUSY_POLL_S
+            pause_s, target = await clearance(place, connection, run, walk, self._tables(active))
+            if pause_s > 0:
+                return pause_s
+            lease = await lease_chunk(place, connection, run, walk, target)
+        if lease is None:
+            return LOST_RACE_S
+        await labour(place, run, walk, lease, target)
+        return 0.0
+
+    def _choose(self, active: Sequence[Run]) -> Run | None:
+        """Take turns among the runs that can be worked on, so that none waits for another to end."""
+        mine = [run for run in active if run.state in _WORKABLE and self._know(run)]
+        self._turn += 1
+        return mine[self._turn % len(mine)] if mine else None
+
+    def _know(self, run: Run) -> bool:
+        """Say whether this release carries the very definition that the run was asked for with."""
+        definition = self._place.definitions.get(run.definition)
+        known = definition is not None and definition.digest == run.definition_digest
+        if not known and run.id not in self._strangers:
+            self._strangers.add(run.id)
+            _log.warning("backfill_of_another_release", run=run.id, definition=run.definition)
+        return known
+
+    def _tables(self, active: Sequence[Run]) -> Sequence[str]:
+        """Return the tables that the active runs write."""
+        known = [self._place.definitions[run.definition] for run in active if self._know(run)]
+        return sorted({table for one in known for table in (one.table, *one.also_lock)})
+
+    async def _idle(self, connection: Connection, active: Sequence[Run]) -> float:
+        """Nothing can be worked on: tidy up, here and (once an hour, one worker of all) in the ledger."""
+        place = self._place
+        place.time.turn_to(Spell(Spent.IDLE))
+        place.forget_all_but(frozenset(run.id for run in active))
+        for run_id in await accounts.runs_to_prune(connection, place.config.keep_ledger_days):
+            await accounts.prune(connection, run_id)
+            _log.info("backfill_ledger_pruned", run=run_id)
+        return BUSY_POLL_S if any(run.state in _COMING_TO_REST for run in active) else IDLE_POLL_S
+
+    async def _begin(self, connection: Connection, run: Run) -> None:
+        """Take up a run that was asked for: what it walks must exist, and its rows are counted."""
+        place = self._place
+        try:
+            walk = await place.walk(connection, run)
+        except DefinitionError as error:
+            await runs.move(connection, run, Event.STOP, str(error))
+            return
+        place.turn_to(Spent.RUNNING, run)
+        rows = await chunks.estimate_rows(place.engine, walk)
+        if await runs.take(connection, run, rows):
+            _log.info("backfill_begun", backfill=run.name, run=run.id, run_kind=run.kind, rows_estimated=rows)
+
+    async def _report(self, connection: Connection) -> None:
+        """Say what this worker does and book its time, once a second."""
+        now = time.monotonic()
+        if now - self._reported_at < IDLE_POLL_S:
+            return
+        self._reported_at = now
+        place = self._place
+        await accounts.say(connection, place.worker, place.time.spell)
+        seconds = place.time.take()
+        try:
+            await accounts.book(connection, seconds)
+        except BaseException:
+            place.time.put_back(seconds)
+            raise
+        if place.config.metrics is not None:
+            place.config.metrics.spells(seconds)

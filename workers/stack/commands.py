@@ -1,0 +1,109 @@
+"""`catalog stack …`: the embedded stack by hand."""
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from workers.stack.embedded import EmbeddedStack
+from workers.stack.environment import export_lines, read_env
+from workers.stack.errors import StackError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Kafka, PostgreSQL and Redis on this machine, for development: no Docker, no root, no Java needed.",
+)
+
+State = Annotated[Path, typer.Option("--state", help="The folder that holds the stack's data and settings.")]
+_STATE = Path(".local")
+_MEGABYTE = 1_000_000
+_INTERRUPTED = 130
+
+
+@app.command()
+def up(
+    state: State = _STATE,
+    brokers: Annotated[int | None, typer.Option("--brokers", help="1 or 3; fixed at the first start.")] = None,
+) -> None:
+    """Start what does not run, and leave it running until `catalog stack down`."""
+    with _one_line_errors():
+        stack = EmbeddedStack(state, brokers=brokers, attached=False)
+        console = Console(stderr=True)
+        with console.status("starting") as shown, _ended_by_sigterm():
+            env = stack.up(on_progress=shown.update)
+        for notice in stack.notices:
+            typer.echo(f"note: {notice}", err=True)
+        typer.echo(f"Kafka {env.kafka_bootstrap_servers}, {env.redis_url}, PostgreSQL as in {stack.env_file}")
+
+
+@app.command()
+def down(
+    state: State = _STATE,
+    wipe: Annotated[bool, typer.Option("--wipe", help="Remove all data and secrets as well.")] = False,  # noqa: FBT002
+) -> None:
+    """Stop everything; the data stay unless they are to be wiped."""
+    with _one_line_errors(), Console(stderr=True).status("stopping"):
+        stack = EmbeddedStack(state)
+        if wipe:
+            stack.wipe()
+        else:
+            stack.down()
+
+
+@app.command()
+def status(state: State = _STATE) -> None:
+    """Show each server: exit code 0 if all of them are ready, else 1."""
+    with _one_line_errors():
+        parts = EmbeddedStack(state).status()
+        if not parts:
+            raise StackError(f"no stack was ever started in {state}; start one with: catalog stack up")
+        table = Table("part", "state", "pid", "port", "memory", box=None)
+        for part in parts:
+            shown = "ready" if part.ready else "not ready" if part.running else "stopped"
+            memory = f"{part.rss_bytes / _MEGABYTE:.0f} MB" if part.running else ""
+            table.add_row(part.name, shown, str(part.pid or ""), str(part.port or ""), memory)
+        Console().print(table)
+    if not all(part.ready for part in parts):
+        raise typer.Exit(1)
+
+
+@app.command()
+def env(state: State = _STATE) -> None:
+    """Print the settings for a shell: eval "$(catalog stack env)"."""
+    with _one_line_errors():
+        stack = EmbeddedStack(state)
+        stack.environment()  # says so if there is none
+        typer.echo("\n".join(export_lines(read_env(stack.env_file))))
+
+
+@contextlib.contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Turn what an operator can mend into one line on stderr and exit code 1."""
+    try:
+        yield
+    except (StackError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        raise typer.Exit(_INTERRUPTED) from None
+
+
+@contextlib.contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM undo a start that is not complete, as Ctrl-C does."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
