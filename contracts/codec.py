@@ -48,6 +48,9 @@ class Headers:
 
     message_id: str | None = None
     correlation_id: str | None = None
+    """As given; else the message_id, under which the reply goes out then."""
+    names: frozenset[str] = frozenset()
+    """Which of our headers were there at all."""
     reply_to: str | None = None
     authorization: bytes | None = None
     deadline_ms: int | None = None
@@ -86,7 +89,7 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
         found[name] = value
         if not name.isascii():
             _must_be_utf8(record.headers)
-    headers = Headers()
+    headers = Headers(names=_KNOWN & found.keys())
     _read_reply_to(headers, found, repeated, topics)
     message_id = found.get("message_id")
     if message_id is not None and "message_id" not in repeated and _PRINTABLE.fullmatch(message_id):

@@ -1,7 +1,7 @@
 """Orders on the wire: their commands, queries and results.
 
-Money is a text: at least 0, at most two decimals, at most 9,999,999,999.99, in the one currency of the deployment. It is
-answered with both decimals.
+Money is a text: at least 0, at most two decimals, at most 9,999,999,999.99, in the one currency of the deployment. It
+is answered with both decimals.
 """
 
 from collections.abc import Iterable, Sequence

@@ -111,9 +111,7 @@ class CreateProduct(Payload):
 
 
 def _to_v2(command: CreateProductV1) -> CreateProduct:
-    return CreateProduct(
-        mnemonic=command.mnemonic, overview=command.overview, is_confidential=command.is_confidential
-    )
+    return CreateProduct(mnemonic=command.mnemonic, overview=command.overview, is_confidential=command.is_confidential)
 
 
 class UpdateProduct(Payload):
@@ -244,7 +242,7 @@ class ListProducts(Payload):
 
 
 class SearchProducts(Payload):
-    """Search products by a part of their mnemonic, newest first; `%`, `_`, `\\` are ordinary characters."""
+    r"""Search products by a part of their mnemonic, newest first; `%`, `_`, `\` are ordinary characters."""
 
     mnemonic_contains: Needle | None = None
     limit: Limit = 50
@@ -332,7 +330,7 @@ class ProductRulesResult:
 
 
 @dataclass(frozen=True, slots=True)
-class ImportWarning:
+class RefusedRow:
     """A row that was not imported; rows count from 1."""
 
     row: int
@@ -463,7 +461,9 @@ COMMANDS = (
 )
 
 QUERIES = (
-    Kind("get_product", "queries", Role.READER, RESOURCE, "read", (Version(1, GetProduct),), result=ProductDetailResult),
+    Kind(
+        "get_product", "queries", Role.READER, RESOURCE, "read", (Version(1, GetProduct),), result=ProductDetailResult
+    ),
     Kind("list_products", "queries", Role.READER, RESOURCE, "list", (Version(1, ListProducts),), result=Page),
     Kind("search_products", "queries", Role.READER, RESOURCE, "search", (Version(1, SearchProducts),), result=Page),
     Kind(

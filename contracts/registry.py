@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from contracts import customers, outcomes
+from contracts import customers, outcomes, products
 from contracts.kinds import Kind
 
 KINDS: Mapping[str, Kind] = {

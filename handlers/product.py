@@ -89,11 +89,13 @@ class RuleSet:
 
     `version` is the product's, read in one snapshot with the rules, so that both together name what may be kept as
     compiled; None for rules that are not committed yet: another worker may give the same version to other rules.
+    `checked` rules were found usable when they were set; those of the legacy column may be anything.
     """
 
     product_id: str
     version: int | None
     rules: tuple[Rule, ...]
+    checked: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,8 +162,7 @@ class ProductSearch:
 
 @dataclass(frozen=True, slots=True)
 class ProductPage:
-    """Which page is asked for, pages count from 1: of all products, of a category, or of those with a version in force
-    on any day of `days` (first and last)."""
+    """Which page is asked for; pages count from 1. `days`: only products with a version in force from first to last."""
 
     page: int
     page_size: int

@@ -1,11 +1,13 @@
 """What queries read from: one reader an area, none of which can change anything."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from handlers.customer import CustomerReader
 from handlers.order import OrderReader
+from handlers.product import ProductReader
+from handlers.rules import RuleBook
 from handlers.summary import SummaryReader
 
 
@@ -24,11 +26,38 @@ class OutcomeReader(Protocol):
         ...
 
 
+class Cache(Protocol):
+    """What was shown before, as JSON; out of it before the reply to a command that changed what it shows."""
+
+    async def get_many(
+        self, space: str, names: Sequence[str], load: Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
+    ) -> Mapping[str, bytes]:
+        """Find what is shown by these names of a space (`product:mnemonic`); loads, from the primary, what it lacks.
+
+        What `load` does not return does not exist, and is not kept.
+        """
+        ...
+
+
 class Readers(Protocol):
     """Everything that a query may read."""
 
     @property
     def customers(self) -> CustomerReader: ...
+    @property
+    def products(self) -> ProductReader: ...
+    @property
+    def primary_products(self) -> ProductReader:
+        """The same, but never of a replica: for what goes into the cache."""
+        ...
+
+    @property
+    def cache(self) -> Cache: ...
+    @property
+    def rule_book(self) -> RuleBook:
+        """Checks data against the rules of products."""
+        ...
+
     @property
     def orders(self) -> OrderReader: ...
     @property

@@ -4,6 +4,8 @@ from typing import Protocol
 
 from handlers.customer import CustomerRepository
 from handlers.order import OrderRepository
+from handlers.product import ProductRepository
+from handlers.rules import RuleBook
 
 
 class UnitOfWork(Protocol):
@@ -12,4 +14,10 @@ class UnitOfWork(Protocol):
     @property
     def customers(self) -> CustomerRepository: ...
     @property
+    def products(self) -> ProductRepository: ...
+    @property
     def orders(self) -> OrderRepository: ...
+    @property
+    def rule_book(self) -> RuleBook:
+        """Checks data against the rules of products."""
+        ...

@@ -63,7 +63,7 @@ select counter, label, sum(amount) from folded group by counter, label having su
 async def fold(connection: Connection, at_most: int = 50_000) -> None:
     """Replace up to `at_most` differences by their sums, in one statement: a reader sees either the ones or the other.
 
-    Rows that another folder has are left to it; a counter that is one row already is not touched. Whoever dies in between
-    has changed nothing.
+    Rows that another folder has are left to it; a counter that is one row already is not touched. Whoever dies in
+    between has changed nothing.
     """
     await connection.execute(_FOLD, at_most)

@@ -23,7 +23,7 @@ GET: Final = f"select {COLUMNS} from orders o where o.id = any($1::uuid[])"
 
 
 def _page(total: str, condition: str) -> str:
-    """Write the statement of a page; the places passed over are counted in an index alone, rows are read for the page."""
+    """Write the statement of a page; what is passed over is counted in an index alone, rows are read for the page."""
     return f"""
 select {total} as total_count, {COLUMNS}
 from customers c
@@ -83,9 +83,11 @@ where c.id = any($1::uuid[]) and c.deleted_at is null"""
 
 ANALYTICS: Final = """
 with sums as materialized (
-  select counter, label, sum(amount) as amount from counter_deltas where counter = any($1::text[]) group by counter, label
+  select counter, label, sum(amount) as amount from counter_deltas where counter = any($1::text[])
+  group by counter, label
   union all
-  select counter, '', sum(amount) from counter_deltas where counter = $2 and label between $3 and $4 group by counter),
+  select counter, '', sum(amount) from counter_deltas where counter = $2 and label between $3 and $4
+  group by counter),
 categories as (
   select o.label, o.amount as orders, coalesce(r.amount, 0) as amount
   from sums o left join sums r on r.counter = $6 and r.label = o.label

@@ -90,8 +90,8 @@ def _values(order: Order) -> tuple[object, ...]:
 class OrderBatch:
     """Orders of one batch of commands: loaded once, locked; changed in memory; written set by set.
 
-    Lines never change, so what an order holds can be read before its row is locked; and while it is placed, its products
-    keep their mnemonics and ids.
+    Lines never change, so what an order holds can be read before its row is locked; and while it is placed, its
+    products keep their mnemonics and ids.
     """
 
     def __init__(self, journal: Journal, holds: ProductHolds) -> None:

@@ -72,7 +72,8 @@ select coalesce(max(id), $1) from recent"""
 async def fold(connection: Connection, seen: int = 0, at_most: int = 20_000) -> int:
     """Replace differences by their sums, in one statement: whoever counts meanwhile sees either the ones or the other.
 
-    Looks at no more than `at_most` rows with ids above `seen`, so that it costs nothing where nothing is new, and returns
-    what to pass as `seen` next time. Whoever dies in between has changed nothing; who forgets `seen` starts from 0.
+    Looks at no more than `at_most` rows with ids above `seen`, so that it costs nothing where nothing is new, and
+    returns what to pass as `seen` next time. Whoever dies in between has changed nothing; who forgets `seen` starts
+    from 0.
     """
     return int(await connection.fetchval(_FOLD, seen, at_most))

@@ -18,7 +18,7 @@ from persistence.phases import PRODUCT_CATALOG, CatalogueColumns, catalogue_colu
 from persistence.summaries import add_to_categories, add_to_summaries
 
 Made = Callable[[str, int], None]
-"""Told after each chunk what was made (`customers`, `products` or `orders`), and how many."""
+"""Told what is made (`customers`, `products` or `orders`) and how many more: 0 at the start, then after each chunk."""
 
 
 class SeedError(Exception):
@@ -46,38 +46,39 @@ SEEDED_ORDERS: Final = "seeded_orders"
 """Counters of what was made so far: numbers go on from there."""
 
 _FIRST_NAMES: Final = (
-    "Ada", "Agnès", "Akira", "Alan", "Amara", "Andrzej", "Anna", "Ayşe", "Barbara", "Béla", "Blaise", "Carl", "Chiara",
-    "Claude", "Daniel", "Dorothy", "Edsger", "Elif", "Emmy", "Étienne", "Evelyn", "Fatima", "Frances", "Gottfried",
-    "Grace", "Hedy", "Hypatia", "Ibrahim", "Inès", "Jan", "João", "José", "Jürgen", "Katherine", "Kofi", "Kristen",
-    "Leonhard", "Lise", "Lucía", "Margaret", "Marie", "Maryam", "Mary", "Mikołaj", "Ming", "Niklaus", "Noor", "Olga",
-    "Paul", "Priya", "Radia", "René", "Rosalind", "Shafi", "Sofia", "Søren", "Srinivasa", "Tove", "Ursula", "Vera",
-    "Wei", "Yukio", "Zainab", "Zoë",
+    "Ada", "Agnès", "Akira", "Alan", "Amara", "Andrzej", "Anna", "Ayşe", "Barbara", "Béla", "Blaise", "Carl",
+    "Chiara", "Claude", "Daniel", "Dorothy", "Edsger", "Elif", "Emmy", "Étienne", "Evelyn", "Fatima", "Frances",
+    "Gottfried", "Grace", "Hedy", "Hypatia", "Ibrahim", "Inès", "Jan", "João", "José", "Jürgen", "Katherine",
+    "Kofi", "Kristen", "Leonhard", "Lise", "Lucía", "Margaret", "Marie", "Maryam", "Mary", "Mikołaj", "Ming",
+    "Niklaus", "Noor", "Olga", "Paul", "Priya", "Radia", "René", "Rosalind", "Shafi", "Sofia", "Søren", "Srinivasa",
+    "Tove", "Ursula", "Vera", "Wei", "Yukio", "Zainab", "Zoë",
 )  # fmt: skip
 _LAST_NAMES: Final = (
     "Abel", "Agnesi", "Allen", "Ampère", "Backus", "Banach", "Bartik", "Bernoulli", "Bohr", "Boole", "Bourbaki",
-    "Cantor", "Cauchy", "Chandrasekhar", "Châtelet", "Church", "Clarke", "Conway", "Curie", "Dahl", "Darwin", "Descartes",
-    "Dijkstra", "Dirac", "Einstein", "Engelbart", "Erdős", "Euler", "Fermat", "Feynman", "Floyd", "Fourier", "Franklin",
-    "Galois", "Gauß", "Germain", "Gödel", "Goldwasser", "Grothendieck", "Hamilton", "Hamming", "Hausdorff", "Hilbert",
-    "Hoare", "Holberton", "Hopper", "Huffman", "Jacobi", "Johnson", "Kepler", "Kahn", "Karp", "Kernighan", "Knuth",
-    "Kolmogorov", "Kovalevskaya", "Lagrange", "Lamarr", "Lamport", "Laplace", "Leibniz", "Liskov", "Lovelace", "Lumière",
-    "Maxwell", "McCarthy", "Meitner", "Mirzakhani", "Möbius", "Nash", "Naur", "Newton", "Noether", "Nygaard", "Øersted",
-    "Ohm", "Pascal", "Perlman", "Pérez", "Planck", "Poincaré", "Ramanujan", "Riemann", "Ritchie", "Rivest", "Rózsa",
-    "Russell", "Schrödinger", "Shamir", "Shannon", "Sierpiński", "Snyder", "Somerville", "Szegő", "Tarjan", "Tesla",
-    "Thompson", "Torvalds", "Turing", "Ulam", "Viète", "Weierstraß", "Wilkes", "Wirth", "Yao", "Young", "Zuse",
+    "Cantor", "Cauchy", "Chandrasekhar", "Châtelet", "Church", "Clarke", "Conway", "Curie", "Dahl", "Darwin",
+    "Descartes", "Dijkstra", "Dirac", "Einstein", "Engelbart", "Erdős", "Euler", "Fermat", "Feynman", "Floyd",
+    "Fourier", "Franklin", "Galois", "Gauß", "Germain", "Gödel", "Goldwasser", "Grothendieck", "Hamilton",
+    "Hamming", "Hausdorff", "Hilbert", "Hoare", "Holberton", "Hopper", "Huffman", "Jacobi", "Johnson", "Kepler",
+    "Kahn", "Karp", "Kernighan", "Knuth", "Kolmogorov", "Kovalevskaya", "Lagrange", "Lamarr", "Lamport", "Laplace",
+    "Leibniz", "Liskov", "Lovelace", "Lumière", "Maxwell", "McCarthy", "Meitner", "Mirzakhani", "Möbius", "Nash",
+    "Naur", "Newton", "Noether", "Nygaard", "Øersted", "Ohm", "Pascal", "Perlman", "Pérez", "Planck", "Poincaré",
+    "Ramanujan", "Riemann", "Ritchie", "Rivest", "Rózsa", "Russell", "Schrödinger", "Shamir", "Shannon",
+    "Sierpiński", "Snyder", "Somerville", "Szegő", "Tarjan", "Tesla", "Thompson", "Torvalds", "Turing", "Ulam",
+    "Viète", "Weierstraß", "Wilkes", "Wirth", "Yao", "Young", "Zuse",
 )  # fmt: skip
 _DOMAINS: Final = ("example.com", "example.net", "example.org")
 _CATEGORIES: Final = (
     "BANKING", "BATHROOM", "BICYCLES", "BOOKS", "CAMPING", "CLOTHING", "COMPUTERS", "FURNITURE", "GAMES", "GARDEN",
-    "GROCERY", "INSURANCE", "JEWELLERY", "KITCHEN", "LIGHTING", "MOBILE", "MUSIC", "OFFICE", "PETS", "PHOTO", "SPORTS",
-    "TOOLS", "TOYS", "TRAVEL",
+    "GROCERY", "INSURANCE", "JEWELLERY", "KITCHEN", "LIGHTING", "MOBILE", "MUSIC", "OFFICE", "PETS", "PHOTO",
+    "SPORTS", "TOOLS", "TOYS", "TRAVEL",
 )  # fmt: skip
 _KINDS: Final = (
     "Compact", "Classic", "Deluxe", "Durable", "Everyday", "Family", "Foldable", "Handmade", "Light", "Modern",
     "Outdoor", "Portable", "Professional", "Recycled", "Slim", "Travel",
 )  # fmt: skip
 _THINGS: Final = (
-    "adapter", "bag", "basket", "box", "case", "cover", "guide", "holder", "kit", "lamp", "organiser", "pack", "plan",
-    "rack", "set", "stand",
+    "adapter", "bag", "basket", "box", "case", "cover", "guide", "holder", "kit", "lamp", "organiser", "pack",
+    "plan", "rack", "set", "stand",
 )  # fmt: skip
 _COLOURS: Final = ("black", "blue", "green", "grey", "red", "white")
 
@@ -120,7 +121,7 @@ def _one_of(values: Sequence[str], number: str, multiplier: int) -> str:
 
 def _mailbox(name: str) -> str:
     """Write a name with the letters that every mail system takes."""
-    plain = name.replace("ß", "ss").replace("ø", "o").replace("Ø", "O").replace("ł", "l").replace("ı", "i")
+    plain = name.replace("ß", "ss").replace("ø", "o").replace("Ø", "O").replace("ł", "l")
     return unicodedata.normalize("NFKD", plain).encode("ascii", "ignore").decode().lower()
 
 
@@ -144,6 +145,8 @@ def _mnemonic(number: str) -> str:
 _TIME: Final = "$3::timestamptz - interval '{days} days' * (($4::bigint + $2 - n)::float8 / $5::bigint)"
 _NUMBERS: Final = "generate_series($1::bigint, $2::bigint) as n"
 
+_DAY: Final = "to_char(created_at at time zone 'UTC', 'YYYY-MM-DD')"
+
 _MAKE_CUSTOMERS: Final = f"""
 with made as (
   insert into customers (id, name, name_key, email, email_key, preferences, is_active, created_at, updated_at)
@@ -161,12 +164,12 @@ insert into counter_deltas (counter, label, amount)
 select '{SEEDED_CUSTOMERS}', '', count(*) from made
 union all select '{counters.CUSTOMERS}', '', count(*) from made
 union all select '{counters.ACTIVE_CUSTOMERS}', '', count(*) from made where is_active
-union all
-select '{counters.NEW_CUSTOMERS}', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD'), count(*) from made group by 2"""
+union all select '{counters.NEW_CUSTOMERS}', {_DAY}, count(*) from made group by 2"""
 
 
 _CATALOGUE: Final = """
-format('{{"sku": "%s", "weight_g": %s, "size_mm": [%s, %s], "supplier": {{"country": "%s", "since": %s}}, "ean": null}}',
+format(
+  '{"sku": "%s", "weight_g": %s, "size_mm": [%s, %s], "supplier": {"country": "%s", "since": %s}, "ean": null}',
   mnemonic, 50 + n % 4000, 10 + n % 900, 10 + n % 700, (array['DE', 'FR', 'PT', 'PL'])[1 + n % 4], 1990 + n % 35)"""
 _RULE: Final = """
 {"type": "object", "properties": {"colour": {"type": "string", "maxLength": 30}, "engraving": {"maxLength": 200}}}"""
@@ -174,7 +177,7 @@ _RULES: Final = f"""[{{"name": "appearance", "parameters": {_RULE}, "start_date"
 
 
 def _make_products(columns: CatalogueColumns) -> str:
-    """Write the statement that makes products; the legacy rules stand in text in every tenth, as rows in another tenth."""
+    """Write the statement that makes products; every tenth has rules in the legacy column, another tenth as rows."""
     catalogue = {"old_catalog_field": "catalogue", "new_catalog": "catalogue::jsonb"}
     return f"""
 with numbered as materialized (
@@ -183,7 +186,8 @@ with numbered as materialized (
     select n, {_TIME.format(days=_CUSTOMER_DAYS)} as at, {_category("n")} as category, {_mnemonic("n")} as mnemonic
     from {_NUMBERS}) as first),
 made as (
-  insert into products (id, mnemonic, overview, is_confidential, category, tags, old_validations, created_at, updated_at,
+  insert into products (
+    id, mnemonic, overview, is_confidential, category, tags, old_validations, created_at, updated_at,
     {", ".join(columns.written)})
   select id, mnemonic, {_one_of(_KINDS, "n", _BY_NAME)} || ' ' || {_one_of(_THINGS, "n", _BY_SURNAME)} || ' no. ' || n,
     n % 25 = 0, category,
@@ -197,7 +201,8 @@ versions as (
   insert into product_versions (id, product_id, version_label, start_date, end_date, created_at)
   select {_uuid7("at", "'version ' || year || ' of ' || n")}, id, year::text, make_date(year, 1, 1),
     case when year < this_year then make_date(year, 12, 31) end, at
-  from numbered, extract(year from $3::timestamptz)::integer as this_year, generate_series(this_year - 1, this_year) as year
+  from numbered, cast(extract(year from $3::timestamptz) as integer) as this_year,
+    generate_series(this_year - 1, this_year) as year
   where n % 2 = 0
   returning id),
 items as (
@@ -208,7 +213,8 @@ insert into counter_deltas (counter, label, amount)
 select '{SEEDED_PRODUCTS}', '', count(*) from numbered"""
 
 
-# Orders: customers, then products are locked, as in every batch; what is made of them is collected in temporary tables.
+# Orders: customers, then products are locked, as in every batch; what is made of them is collected in temporary tables
+# before it is written, in the order of locks.
 _COLLECT: Final = """
 create temporary table seed_chosen (
   n bigint, id uuid, customer_id uuid, at timestamptz, is_cancelled boolean) on commit drop;
@@ -268,7 +274,8 @@ from seed_chosen c join seed_lines l using (n)
 group by c.id, c.customer_id, c.is_cancelled, c.at"""
 _WRITE_ORDERS: Final = """
 insert into orders (id, customer_id, status, lines, total_amount, category, catalog, created_at, cancelled_at)
-select id, customer_id, status, lines, total_amount, category, jsonb_build_object('category', category), at, cancelled_at
+select id, customer_id, status, lines, total_amount, category, jsonb_build_object('category', category), at,
+  cancelled_at
 from seed_orders order by id"""
 _WRITE_HOLDS: Final = """
 insert into product_holds (product_id, amount)
@@ -279,8 +286,8 @@ _WRITE_SUMMARIES: Final = add_to_summaries("""(
     coalesce(sum(total_amount) filter (where status = 'placed'), 0), max(at) filter (where status = 'placed')
   from seed_orders group by customer_id order by customer_id) as added""")
 _WRITE_CATEGORIES: Final = add_to_categories("""(
-  select customer_id, category, count(*), max(at) from seed_orders
-  where status = 'placed' and category is not null group by customer_id, category order by customer_id, category) as added""")
+  select customer_id, category, count(*), max(at) from seed_orders where status = 'placed' and category is not null
+  group by customer_id, category order by customer_id, category) as added""")
 _COUNT_ORDERS: Final = f"""
 with placed as (select total_amount, category from seed_orders where status = 'placed')
 insert into counter_deltas (counter, label, amount)
@@ -289,7 +296,8 @@ union all select '{counters.REVENUE}', '', sum(total_amount) from placed having 
 union all
 select '{counters.CATEGORY_ORDERS}', category, count(*) from placed where category is not null group by category
 union all
-select '{counters.CATEGORY_REVENUE}', category, sum(total_amount) from placed where category is not null group by category
+select '{counters.CATEGORY_REVENUE}', category, sum(total_amount) from placed where category is not null
+group by category
 union all select '{SEEDED_ORDERS}', '', $1::bigint"""
 
 
@@ -359,6 +367,8 @@ class _Seeding:
     ) -> None:
         """Make `size` rows, each chunk in a transaction; the numbers begin behind those that are there."""
         left = size
+        if left:
+            self._made(what, 0)
         while left:
             rows = min(left, chunk_size)
             left -= rows
@@ -373,7 +383,7 @@ class _Seeding:
 async def seed(engine: Engine, sizes: SeedSizes, as_of: datetime, made: Made) -> None:
     """Make customers, then products, then orders, and have the planner look at what has come.
 
-    Raises `SeedError` for orders without customers or products of a seed. What a run that dies has told as `made` stays.
+    Raises `SeedError` for orders without customers or products of a seed. Where a run dies, what it told as made stays.
     """
     seeding = _Seeding(engine, as_of, sizes.one_customer_percent, made)
     await seeding.run("customers", seeding.customers, SEEDED_CUSTOMERS, sizes.customers, CUSTOMERS_A_CHUNK)

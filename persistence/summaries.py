@@ -1,7 +1,8 @@
 """Customers' summaries in Postgres: kept in the transaction of the orders that they sum up, by relative changes only.
 
-A summary's row is locked by the statement that changes it; what must be looked up (when the last order was placed, after
-a cancellation) is looked up by a later statement, by index. Whoever changes a summary has locked its customer before.
+A summary's row is locked by the statement that changes it; what must be looked up (when the last order was placed,
+after a cancellation) is looked up by a later statement, by index. Whoever changes a summary has locked its customer
+before.
 """
 
 from collections.abc import Collection, Iterable
@@ -16,9 +17,8 @@ from persistence.counters import CounterDeltas
 from persistence.engine import Connection
 
 
-
 def add_to_summaries(source: str) -> str:
-    """Write the statement that adds rows of `source` to summaries; its columns are those named here, one row a customer."""
+    """Write the statement that adds `source` to summaries: the columns named here, in their order, a row a customer."""
     return f"""
 insert into customer_summaries as s (customer_id, all_orders, placed_orders, total_spent, last_order_at)
 select * from {source}
@@ -26,7 +26,7 @@ on conflict (customer_id) do update set
   all_orders = s.all_orders + excluded.all_orders,
   placed_orders = s.placed_orders + excluded.placed_orders,
   total_spent = s.total_spent + excluded.total_spent,
-  last_order_at = greatest(s.last_order_at, excluded.last_order_at)"""  # noqa: S608 - constants
+  last_order_at = greatest(s.last_order_at, excluded.last_order_at)"""
 
 
 def add_to_categories(source: str) -> str:
@@ -36,7 +36,7 @@ insert into customer_category_counts as c (customer_id, category, placed_orders,
 select * from {source}
 on conflict (customer_id, category) do update set
   placed_orders = c.placed_orders + excluded.placed_orders,
-  last_order_at = greatest(c.last_order_at, excluded.last_order_at)"""  # noqa: S608 - constants
+  last_order_at = greatest(c.last_order_at, excluded.last_order_at)"""
 
 
 _ADD: Final = add_to_summaries("unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::numeric[], $5::timestamptz[])")
@@ -48,7 +48,8 @@ update customer_summaries s set last_order_at = (
 where s.customer_id = any($1::uuid[])"""
 _LOOK_UP_LAST_OF_CATEGORIES: Final = """
 update customer_category_counts c set last_order_at = (
-  select o.created_at from orders o where o.customer_id = c.customer_id and o.category = c.category and o.status = 'placed'
+  select o.created_at from orders o
+  where o.customer_id = c.customer_id and o.category = c.category and o.status = 'placed'
   order by o.created_at desc limit 1)
 from unnest($1::uuid[], $2::text[]) as r(customer_id, category)
 where c.customer_id = r.customer_id and c.category = r.category"""

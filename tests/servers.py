@@ -11,12 +11,17 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 
+SHORT_SESSION_MS = 2000
+
+
 @dataclass(frozen=True)
 class Servers:
     """Running servers. `parts` stops, kills and starts single ones; only the embedded stack can."""
 
     env: Any
     parts: Any
+    session_timeout_ms: int = 6000
+    """The shortest that the broker allows: a killed worker's partitions are handed over after it."""
 
     def database(self, name: str) -> str:
         """The URL of another database on the same server."""
@@ -53,10 +58,10 @@ def start_servers(kind: str, state: Path) -> Iterator[Servers]:
 def _embedded(state: Path) -> Iterator[Servers]:
     from workers.stack.embedded import EmbeddedStack  # noqa: PLC0415 - only here are its packages needed
 
-    embedded = EmbeddedStack(state)
+    embedded = EmbeddedStack(state, kafka_config={"group.min.session.timeout.ms": str(SHORT_SESSION_MS)})
     env = embedded.up()
     try:
-        yield Servers(env, embedded)
+        yield Servers(env, embedded, SHORT_SESSION_MS)
     finally:
         embedded.down()
         embedded.wipe()

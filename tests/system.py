@@ -142,7 +142,7 @@ class System:
             **{name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "JWT_"))},
             "ENVIRONMENT": "development",
             "KAFKA_BOOTSTRAP_SERVERS": self.servers.env.kafka_bootstrap_servers,
-            "KAFKA_SESSION_TIMEOUT_MS": "6000",
+            "KAFKA_SESSION_TIMEOUT_MS": str(self.servers.session_timeout_ms),
             "DATABASE_URL": self.database_url,
             "REDIS_URL": self.servers.env.redis_url,
             "TOPIC_PREFIX": self.prefix,
@@ -277,6 +277,15 @@ class System:
         """Send a query and wait for its reply."""
         return await self.reply(await self.send("queries", {"kind": kind, "payload": payload or {}}, **how))
 
+    async def letters(self, number: int, side: str = "commands") -> list[tuple[bytes | None, dict[str, str]]]:
+        """Wait until there are so many dead letters (they follow the replies of their batch); returns them."""
+
+        async def arrived() -> bool:
+            return len(await self.dead_letters(side)) >= number
+
+        await self.until(arrived, 20, f"fewer than {number} dead letters")
+        return await self.dead_letters(side)
+
     async def dead_letters(self, side: str = "commands") -> list[tuple[bytes | None, dict[str, str]]]:
         """Read all dead letters there are now: values and headers."""
         topic = TopicPartition(f"{self.prefix}.{side}.dead-letters", 0)
@@ -285,7 +294,7 @@ class System:
         try:
             consumer.assign([topic])
             end = (await consumer.end_offsets([topic]))[topic]
-            await consumer.seek_to_beginning(topic)
+            consumer.seek(topic, 0)
             found: list[tuple[bytes | None, dict[str, str]]] = []
             while await consumer.position(topic) < end:
                 for record in (await consumer.getmany(topic, timeout_ms=200)).get(topic, []):

@@ -40,7 +40,8 @@ class _Process:
 
 def run_demo(state: Path, *, once: bool) -> int:
     """Bring everything up, run the scenario, stay until Ctrl-C (or end, with `once`). Returns the exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: a shell's background jobs start with it ignored
+        signal.signal(number, _interrupt)
     stack = EmbeddedStack(state)
     try:
         with _console.status("Starting Kafka, Postgres and Redis …") as status:
@@ -64,6 +65,10 @@ def run_demo(state: Path, *, once: bool) -> int:
     finally:
         with _console.status("Stopping …"):
             stack.down()
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 async def _set_up(settings: Settings) -> None:

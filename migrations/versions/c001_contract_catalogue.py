@@ -11,37 +11,37 @@ down_revision = None
 branch_labels = ("contract",)
 depends_on = "006"
 
+# Both statements look at the next 2,000 rows by key and lock what is to be done in the order of all writers. The update
+# is row-local and judges a row anew once it has waited for it, so a live write is never undone. Arrays, as a join would
+# be planned for the whole table.
+_NEXT = """
+with chunk as materialized (
+    select id from products
+    where cast(:after as uuid) is null or id > cast(:after as uuid)
+    order by id
+    limit 2000),"""
 _TO_DO = """
     case when pg_input_is_valid(old_catalog_field, 'jsonb')
         then new_catalog is null
             or (cast(:phase as text) <> 'contracted' and new_catalog <> cast(old_catalog_field as jsonb))
         else false end"""
-FILL = f"""
-with chunk as materialized (
-    select id from products
-    where (cast(:after as uuid) is null or id > cast(:after as uuid)) and {_TO_DO}
-    order by id
-    limit 2000),
+_LAST = "select id as last from chunk order by id desc limit 1"
+FILL = f"""{_NEXT}
 locked as materialized (
-    select products.id from products join chunk on products.id = chunk.id order by products.id for no key update),
+    select id from products
+    where id = any(array(select id from chunk)) and {_TO_DO}
+    order by id
+    for no key update),
 filled as (
-    -- The condition once more: it is judged anew on what a live write put there before the lock was ours.
     update products set new_catalog = cast(old_catalog_field as jsonb)
-    from locked where products.id = locked.id and {_TO_DO})
-select id as last from chunk order by id desc limit 1"""  # noqa: S608 (constants)
-REFILL = """
-with chunk as materialized (
-    select id from products
-    where cast(:after as uuid) is null or id > cast(:after as uuid)
-    order by id
-    limit 2000),
+    where id = any(array(select id from locked)) and {_TO_DO})
+{_LAST}"""  # noqa: S608 (constants)
+REFILL = f"""{_NEXT}
 locked as materialized (
-    select products.id from products join chunk on products.id = chunk.id order by products.id for no key update),
+    select id from products where id = any(array(select id from chunk)) order by id for no key update),
 filled as (
-    update products set old_catalog_field = cast(new_catalog as text)
-    from locked where products.id = locked.id)
-select id as last from chunk order by id desc limit 1"""
-# Both in batches of 2,000 rows, locked in the order of all writers, row-local: a live write is never undone.
+    update products set old_catalog_field = cast(new_catalog as text) where id = any(array(select id from locked)))
+{_LAST}"""  # noqa: S608 (constants)
 
 
 def upgrade() -> None:

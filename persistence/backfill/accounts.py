@@ -1,4 +1,3 @@
-# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """What all workers share beside the chunks: who is there, where the time went, and the one budget of all backfills."""
 
 import json

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """The chunk rows of the ledger: planned, leased, renewed, given back, halved, put aside, finished.
 
 Each is one statement. What a lease's holder changes names its epoch: when that has moved on, nothing happens.

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """What the ledger itself proves: that the chunks of each pass tile the key range, each applied exactly once.
 
 Constant memory: the server looks along the chunks and returns the first few that are wrong.

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """The runs of backfills: their row in the ledger, and how it goes from state to state.
 
 Every change is one statement that names the state it starts from, so that it happens once, whoever asks, and fits into

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """The throttle's signals: what PostgreSQL and the live workers say of the load, read one by one.
 
 Each reading stands alone: what cannot be read says so, and why, and does not keep the others from being read. What they

@@ -1,4 +1,3 @@
-# ruff: noqa: S608 (SQL is put together from constants and from what the catalogue or a definition says)
 """The SQL of one definition: how its table is walked, its rows locked, treated and compared.
 
 Texts depend on the definition and on which bounds a range has, never on values, so each is prepared once a connection.

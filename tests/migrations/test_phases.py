@@ -307,7 +307,7 @@ async def test_the_gate_is_closed_without_a_verify_begun_after_the_last_step(
 
 
 async def test_each_pass_of_a_run_must_tile_the_table(engine: AsyncEngine, session: Session) -> None:
-    """A second time through the table is judged by itself: whole, it opens the gate; with a chunk missing, it does not."""
+    """A second time through the table is judged by itself: whole, it opens the gate; with a gap, it does not."""
     await session.execute(FILL)
     await put(session, Phase.DUAL_WRITE)
     await record_run(session)

@@ -1,4 +1,4 @@
-"""The rate limit's law in this process, and the policy around it: whose limit, whose windows, and what when Redis is away."""
+"""The rate limit's law in this process, and the policy around it: whose limit, whose windows, a Redis that is away."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def test_decides_by_the_definition(limit: int, window_ms: int, times: list[int])
 
 
 def test_two_requests_a_window_apart_never_share_one() -> None:
-    """A request that comes exactly one window after the first of a full window passes; a millisecond earlier it waits."""
+    """A request exactly one window after the first of a full window passes; a millisecond earlier it waits."""
     window, limit = SlidingWindow(), Limit(2, 1000)
     assert [window.charge(t, ("t", 0, t), limit) for t in (0, 10, 999, 1000)] == [0, 0, 1, 0]
 
@@ -53,7 +53,7 @@ def test_what_came_later_counts() -> None:
 
 
 def test_a_redelivery_passes_again() -> None:
-    """A log position that was charged passes as often as it comes, and is charged once, also when the window is full."""
+    """A log position that was charged passes as often as it comes, charged once, also when the window is full."""
     window, limit = SlidingWindow(), Limit(1, 1000)
     assert window.charge(0, ("t", 0, 0), limit) == 0
     assert window.charge(0, ("t", 0, 0), limit) == 0
@@ -207,7 +207,7 @@ async def test_without_redis_the_full_limit_is_applied_here() -> None:
 
 
 async def test_a_dead_redis_holds_up_one_batch() -> None:
-    """After a failure no batch waits for Redis: it is probed beside them once a second, and used again when it answers."""
+    """After a failure no batch waits for Redis: it is probed beside them once a second, and used once it answers."""
     shared = Shared()
     policy = Policy(shared, limit=100)
     shared.is_there = False

@@ -45,7 +45,7 @@ class Intake:
         request = read_request(record, headers, self.kinds, side)
         if not isinstance(request, CatalogError) and self.needs_answer:
             for name in ("reply_to", "correlation_id"):
-                if getattr(headers, name) is None:
+                if name not in headers.names:
                     request = malformed_header(name, "missing")
         if isinstance(request, CatalogError):
             delivery.end = self._unreadable(delivery, request)

@@ -236,19 +236,24 @@ class EmbeddedStack:
     def _start(self, names: Sequence[str], memory: Memory, say: Say) -> None:
         """Start what does not run of these, and wait until all of them are ready."""
         absent = [name for name in names if not self._runs(name, say)]
+        self._software = self._software or _installed(self._cache, memory, say)
         if absent:
-            self._software = self._software or _installed(self._cache, memory, say)
             self._choose_ports(absent, memory)
             memory.save(self.state)
         given_up = threading.Event()
+        begun: list[str] = []
 
         def bring_up(name: str) -> None:
-            if name in absent:
-                say(f"{name}: starting")
-                server = self._server(name, memory, say)
-                server.prepare()
-                self._process(name).start(server.launch(), self._owner_pipe())
-            self._wait_until_ready(name, memory.ports[name], given_up)
+            if name not in absent and self._becomes_ready(name, memory.ports[name], given_up):
+                return
+            begun.append(name)  # absent, or present and ended while we looked
+            say(f"{name}: starting")
+            server = self._server(name, memory, say)
+            server.prepare()
+            process = self._process(name)
+            process.start(server.launch(), self._owner_pipe())
+            if not self._becomes_ready(name, memory.ports[name], given_up):
+                raise StackError(f"{name} ended while it was starting: {process.last_words()}")
             say(f"{name}: ready")
 
         with ThreadPoolExecutor(len(names)) as pool:
@@ -259,21 +264,26 @@ class EmbeddedStack:
             except BaseException:  # Ctrl-C, too
                 given_up.set()
                 pool.shutdown(wait=True)
-                self._stop(absent)
+                self._stop(begun)
                 raise
-        self._started.update(absent)
+        self._started.update(begun)
 
-    def _wait_until_ready(self, name: str, port: int, given_up: threading.Event) -> None:
-        """Poll a server that is starting until it answers; return early when another part has failed."""
+    def _becomes_ready(self, name: str, port: int, given_up: threading.Event) -> bool:
+        """Poll a server until it answers; False when it ends instead. True as well when another part has failed.
+
+        Raises:
+            StackError: it neither answers nor ends.
+        """
         process, kind = self._process(name), _kind(name)
         deadline = time.monotonic() + kind.ready_within_s
         while not kind.answers(port):
             if process.holder() is None:
-                raise StackError(f"{name} ended while it was starting: {process.last_words()}")
+                return False
             if time.monotonic() > deadline:
                 raise StackError(f"{name} was not ready after {kind.ready_within_s:.0f} s; see {process.log}")
             if given_up.wait(_READY_POLL_S):
-                return
+                break
+        return True
 
     def _runs(self, name: str, say: Say) -> bool:
         """Tell whether a part runs and will stay; one that is ending (its owner has died) is waited for."""

@@ -158,6 +158,9 @@ class KafkaServer:
             "share.coordinator.state.topic.replication.factor": copies,
             "share.coordinator.state.topic.min.isr": in_sync,
             "group.initial.rebalance.delay.ms": "0",  # nobody else is about to join
+            # After `kill -9` a node may not come back before the controller has given it up: 3 s instead of 9.
+            "broker.session.timeout.ms": "3000",
+            "broker.heartbeat.interval.ms": "500",
             **self.config,
         }
 

@@ -1,0 +1,229 @@
+"""Create, update, delete and import products; their versions and rules."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+from contracts import messages
+from contracts.envelope import Envelope, Warnings, created, deleted, partial, unchanged, updated
+from contracts.errors import (
+    BusinessRuleError,
+    BusinessRuleViolationError,
+    ValidationFailedError,
+    VersionConflictError,
+)
+from contracts.products import (
+    MAX_VERSIONS,
+    RESOURCE,
+    VERSION_RESOURCE,
+    AddProductVersion,
+    BadRow,
+    CreateProduct,
+    DeleteProduct,
+    EndProductVersion,
+    ImportProducts,
+    RefusedRow,
+    SetValidationRules,
+    UpdateProduct,
+)
+from handlers.context import Context
+from handlers.json_value import same_json
+from handlers.product import (
+    Item,
+    Product,
+    ProductVersion,
+    Rule,
+    mnemonic_taken,
+    overlapped_by,
+    product_not_found,
+    product_result,
+    product_rules_result,
+    product_version_result,
+    version_label_taken,
+    version_not_found,
+    version_overlaps,
+)
+from handlers.result import Failure, Result, Success
+from handlers.rules import first_problem
+from handlers.unit_of_work import UnitOfWork
+
+IMPORT_ACTION: Final = "Product import"
+
+
+def _new(command: CreateProduct, context: Context) -> Product:
+    return Product(
+        context.new_id(),
+        command.mnemonic,
+        command.overview,
+        command.is_confidential,
+        command.category,
+        tuple(command.tags or ()),
+        command.catalog or {},
+        version=1,
+        created_at=context.now,
+        updated_at=context.now,
+    )
+
+
+def _touched(product: Product, context: Context) -> Product:
+    """Count a change."""
+    return replace(product, version=product.version + 1, updated_at=max(context.now, product.updated_at))
+
+
+async def create_product(command: CreateProduct, uow: UnitOfWork, context: Context) -> Result:
+    """201 the product; 409 when the mnemonic is taken."""
+    if await uow.products.find(command.mnemonic) is not None:
+        return Failure(mnemonic_taken(command.mnemonic))
+    product = _new(command, context)
+    await uow.products.save(product)
+    return Success(created(RESOURCE, product.mnemonic, product_result(product)))
+
+
+async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Context) -> Result:
+    """200; 404; 409 for another version; neutral when there is nothing to change."""
+    product = await uow.products.find(command.mnemonic)
+    if product is None:
+        return Failure(product_not_found(command.mnemonic))
+    if command.expected_version is not None and command.expected_version != product.version:
+        return Failure(
+            VersionConflictError(
+                f"{RESOURCE} '{product.mnemonic}' has another version",
+                {"expected_version": command.expected_version, "current_version": product.version},
+            )
+        )
+    given = command.model_fields_set
+    changed = replace(
+        product,
+        overview=command.overview if "overview" in given else product.overview,
+        is_confidential=command.is_confidential if "is_confidential" in given else product.is_confidential,
+        category=command.category if "category" in given else product.category,
+        tags=tuple(command.tags or ()) if "tags" in given else product.tags,
+        catalog=command.catalog or {} if "catalog" in given else product.catalog,
+    )
+    if changed == product and same_json(changed.catalog, product.catalog):
+        return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
+    changed = _touched(changed, context)
+    await uow.products.save(changed)
+    return Success(updated(RESOURCE, product.mnemonic, product_result(changed)))
+
+
+async def delete_product(command: DeleteProduct, uow: UnitOfWork, _: Context) -> Result:
+    """200; 404; 400 while a placed order refers to it."""
+    product = await uow.products.find(command.mnemonic)
+    if product is None:
+        return Failure(product_not_found(command.mnemonic))
+    holds = await uow.products.count_holds(product)
+    if holds > 0:
+        return Failure(
+            BusinessRuleViolationError(
+                f"{RESOURCE} '{product.mnemonic}' cannot be deleted: placed orders refer to it",
+                {"mnemonic": product.mnemonic, "placed_orders": holds},
+            )
+        )
+    await uow.products.delete(product)
+    return Success(deleted(RESOURCE, product.mnemonic))
+
+
+async def add_product_version(command: AddProductVersion, uow: UnitOfWork, context: Context) -> Result:
+    """201 the version; 404; 409 for a taken label, or days that another version has; 400 beyond 200 versions."""
+    product = await uow.products.find(command.mnemonic)
+    if product is None:
+        return Failure(product_not_found(command.mnemonic))
+    others = await uow.products.versions_of(product)
+    if any(other.label == command.version_label for other in others):
+        return Failure(version_label_taken(product.mnemonic, command.version_label))
+    version = ProductVersion(context.new_id(), command.version_label, command.start_date, command.end_date, context.now)
+    overlapped = overlapped_by(version, others)
+    if overlapped is not None:
+        return Failure(version_overlaps(product.mnemonic, version.label, overlapped))
+    if len(others) >= MAX_VERSIONS:
+        return Failure(
+            BusinessRuleViolationError(
+                f"{RESOURCE} '{product.mnemonic}' has {MAX_VERSIONS} versions, the most it may have",
+                {"mnemonic": product.mnemonic, "max_versions": MAX_VERSIONS},
+            )
+        )
+    items = [Item(item.name, item.position, item.attributes) for item in command.items]
+    await uow.products.add_version(product, version, items)
+    await uow.products.save(_touched(product, context))
+    return Success(
+        created(VERSION_RESOURCE, _named(product, version), product_version_result(version, items)),
+    )
+
+
+async def end_product_version(command: EndProductVersion, uow: UnitOfWork, context: Context) -> Result:
+    """200 the version; 404; 422 for an end before its start; 409 for days of another version; neutral."""
+    product = await uow.products.find(command.mnemonic)
+    if product is None:
+        return Failure(product_not_found(command.mnemonic))
+    versions = await uow.products.versions_of(product)
+    version = next((one for one in versions if one.label == command.version_label), None)
+    if version is None:
+        return Failure(version_not_found(product.mnemonic, command.version_label))
+    items = await uow.products.items_of(version)
+    if command.end_date == version.end_date:
+        return Success(unchanged(VERSION_RESOURCE, _named(product, version), product_version_result(version, items)))
+    if command.end_date is not None and command.end_date < version.start_date:
+        return Failure(
+            ValidationFailedError(
+                [{"field": "end_date", "message": "The end should not be before the start", "type": "date_range"}]
+            )
+        )
+    changed = replace(version, end_date=command.end_date)
+    overlapped = overlapped_by(changed, versions)
+    if overlapped is not None:
+        return Failure(version_overlaps(product.mnemonic, version.label, overlapped))
+    await uow.products.change_version(product, changed)
+    await uow.products.save(_touched(product, context))
+    return Success(updated(VERSION_RESOURCE, _named(product, changed), product_version_result(changed, items)))
+
+
+def _named(product: Product, version: ProductVersion) -> str:
+    return f"{product.mnemonic} {version.label}"
+
+
+async def set_validation_rules(command: SetValidationRules, uow: UnitOfWork, context: Context) -> Result:
+    """200 the rules; 404; 422 for a rule that is no schema we can evaluate; neutral when they are the same."""
+    product = await uow.products.find(command.mnemonic)
+    if product is None:
+        return Failure(product_not_found(command.mnemonic))
+    rules = [Rule(rule.name, rule.parameters, rule.start_date, rule.end_date) for rule in command.rules]
+    found = first_problem(rules)
+    if found is not None:
+        place, reason = found
+        return Failure(
+            BusinessRuleError(
+                f"Rule '{rules[place].name}' cannot be used: {reason}",
+                {"mnemonic": product.mnemonic, "field": f"rules.{place}", "rule": rules[place].name, "reason": reason},
+            )
+        )
+    known = await uow.products.rules_of(product)
+    if _same_rules(rules, known.rules):
+        return Success(unchanged(RESOURCE, product.mnemonic, product_rules_result(product, rules)))
+    changed = _touched(product, context)
+    await uow.products.save(changed)
+    await uow.products.replace_rules(changed, rules)
+    return Success(updated(RESOURCE, product.mnemonic, product_rules_result(changed, rules)))
+
+
+def _same_rules(ones: Sequence[Rule], others: Sequence[Rule]) -> bool:
+    return len(ones) == len(others) and all(
+        one == other and same_json(one.parameters, other.parameters) for one, other in zip(ones, others, strict=True)
+    )
+
+
+async def import_products(command: ImportProducts, uow: UnitOfWork, context: Context) -> Result:
+    """200 with counts; a warning for each row that is no good or whose mnemonic is taken, be it by an earlier row."""
+    warnings = []
+    for number, row in enumerate(command.products, 1):
+        if isinstance(row, BadRow):
+            warnings.append(RefusedRow(number, row.error_code, row.reason))
+        elif await uow.products.find(row.mnemonic) is not None:
+            taken = mnemonic_taken(row.mnemonic)
+            warnings.append(RefusedRow(number, taken.error_code, taken.message))
+        else:
+            await uow.products.save(_new(row, context))
+    done = Warnings(len(command.products) - len(warnings), len(warnings), warnings)
+    if warnings:
+        return Success(partial(IMPORT_ACTION, done))
+    return Success(Envelope(200, messages.partial_success(IMPORT_ACTION, 0), "success", done))
