@@ -2,9 +2,17 @@
 
 from collections.abc import Mapping
 
-from contracts import customers, outcomes, products
+from contracts import customers, orders, outcomes, products
 from contracts.kinds import Kind
 
 KINDS: Mapping[str, Kind] = {
-    kind.name: kind for area in (customers.COMMANDS, customers.QUERIES, outcomes.QUERIES) for kind in area
+    kind.name: kind
+    for area in (
+        customers.COMMANDS,
+        customers.QUERIES,
+        orders.COMMANDS,
+        orders.QUERIES,
+        outcomes.QUERIES,
+    )
+    for kind in area
 }

@@ -94,11 +94,12 @@ categories as (
   where o.counter = $5 and o.amount > 0
   order by coalesce(r.amount, 0) desc, o.label collate "C" limit $7),
 spenders as (
-  select customer_id::text, placed_orders::numeric, total_spent
-  from customer_summaries where placed_orders > 0 order by total_spent desc, customer_id limit $7)
-select 'total' as list, counter as label, null as orders, amount from sums where counter <> $5 and counter <> $6
-union all select 'category', * from categories
-union all select 'customer', * from spenders
+  select s.customer_id::text, s.placed_orders::numeric, s.total_spent
+  from customer_summaries s where s.placed_orders > 0 order by s.total_spent desc, s.customer_id limit $7)
+select * from (
+  select 'total' as list, counter as label, null as orders, amount from sums where counter <> $5 and counter <> $6
+  union all select 'category', * from categories
+  union all select 'customer', * from spenders) as lists
 order by list, amount desc, label collate "C\""""
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from contracts.text import fold_key
 from persistence import counters
-from persistence.engine import Connection, Engine, transaction
+from persistence.engine import Connection, Engine, connected, transaction
 from persistence.phases import PRODUCT_CATALOG, CatalogueColumns, catalogue_columns, shared_lock_and_phases
 from persistence.summaries import add_to_categories, add_to_summaries
 
@@ -37,7 +37,7 @@ class SeedSizes:
 
 CUSTOMERS_A_CHUNK: Final = 10_000
 PRODUCTS_A_CHUNK: Final = 5_000
-ORDERS_A_CHUNK: Final = 10_000
+ORDERS_A_CHUNK: Final = 5_000
 """A chunk takes a second or two: far from the time-outs of a transaction."""
 
 SEEDED_CUSTOMERS: Final = "seeded_customers"
@@ -237,7 +237,7 @@ wanted as materialized (
 locked as materialized (
   select id, email_key, created_at from customers
   where email_key = any(array(select email_key from wanted)) order by id for no key update)
-select n, {_uuid7("at", "'order ' || n")}, id, at, n % 20 = 7
+select n, {_uuid7("at", "'order ' || n")}, id, at, n % 19 = 7
 from (
   select n, locked.id, greatest(at, created_at) as at
   from numbered join wanted using (customer) join locked using (email_key)) as chosen"""
@@ -380,8 +380,14 @@ class _Seeding:
             self._made(what, rows)
 
 
+_TIDY: Final = """
+vacuum (analyze) customers, products, product_versions, product_version_items, validation_instances, orders, product_holds,
+  customer_summaries, customer_category_counts, counter_deltas"""
+_TIDY_TIMEOUT_S: Final = 900.0
+
+
 async def seed(engine: Engine, sizes: SeedSizes, as_of: datetime, made: Made) -> None:
-    """Make customers, then products, then orders, and have the planner look at what has come.
+    """Make customers, then products, then orders; then fold the counters and have the planner look at what has come.
 
     Raises `SeedError` for orders without customers or products of a seed. Where a run dies, what it told as made stays.
     """
@@ -389,3 +395,6 @@ async def seed(engine: Engine, sizes: SeedSizes, as_of: datetime, made: Made) ->
     await seeding.run("customers", seeding.customers, SEEDED_CUSTOMERS, sizes.customers, CUSTOMERS_A_CHUNK)
     await seeding.run("products", seeding.products, SEEDED_PRODUCTS, sizes.products, PRODUCTS_A_CHUNK)
     await seeding.run("orders", seeding.orders, SEEDED_ORDERS, sizes.orders, ORDERS_A_CHUNK)
+    async with connected(engine) as connection:
+        await counters.fold(connection)
+        await connection.execute(_TIDY, timeout=_TIDY_TIMEOUT_S)

@@ -7,6 +7,7 @@ with the command to run; nothing is skipped.
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -37,9 +38,7 @@ def template_database(stack: Servers) -> str:
     name = f"template_{uuid.uuid4().hex[:8]}"
 
     async def make() -> None:
-        connection = await asyncpg.connect(stack.env.database_url)
-        await connection.execute(f'create database "{name}"')
-        await connection.close()
+        await _execute(stack, f'create database "{name}"')
         await runner.upgrade(stack.database(name))
 
     asyncio.run(make())
@@ -50,11 +49,31 @@ def template_database(stack: Servers) -> str:
 async def database_url(stack: Servers, template_database: str) -> AsyncIterator[str]:
     """A migrated, empty database of the test's own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    connection = await asyncpg.connect(stack.env.database_url)
-    await connection.execute(f'create database "{name}" template "{template_database}"')
+    await _execute(stack, f'create database "{name}" template "{template_database}"')
     yield stack.database(name)
-    await connection.execute(f'drop database "{name}" with (force)')
-    await connection.close()
+    await drop_database(stack, name)
+
+
+async def drop_database(stack: Servers, name: str) -> None:
+    """Drop a database; autovacuum, which may be at work in it, cannot be ended by its owner and is waited for."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            await _execute(stack, f'drop database "{name}" with (force)')
+        except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectInUseError):
+            assert time.monotonic() < end, f"database {name} cannot be dropped"
+            await asyncio.sleep(0.2)
+        else:
+            return
+
+
+async def _execute(stack: Servers, statement: str) -> None:
+    """Run a statement on a connection of its own: a test may have restarted the server meanwhile."""
+    connection = await asyncpg.connect(stack.env.database_url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ from workers.kafka.client import RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.security import KafkaSecurity, SecurityConfigError
-from workers.kafka.topics import TopicAdmin
+from workers.kafka.topics import DEAD_LETTER_BYTES, TopicAdmin
 from workers.pipeline.answering import Answering
 from workers.pipeline.commands import CommandPipeline
 from workers.pipeline.dead_letters import DeadLetters
@@ -47,6 +47,7 @@ from workers.pipeline.intake import Intake
 from workers.pipeline.patience import Patience
 from workers.pipeline.queries import QueryPipeline
 from workers.pipeline.refusal import Refusal
+from workers.pipeline.replays import Replays
 from workers.settings import Settings
 from workers.telemetry import logs
 from workers.telemetry.metrics import Metrics
@@ -123,6 +124,15 @@ def verifier_of(settings: Settings) -> Verifier:
     return Verifier(keyring, issuer=jwt.issuer, audience=jwt.audience, leeway_s=jwt.leeway_s)
 
 
+def replays_of(settings: Settings) -> Replays:
+    """Say which dead letters are believed when they come back."""
+    operator_key = _secret(settings.secrets.dlq_operator_key)
+    return Replays(
+        settings.secrets.dlq_signing_key.get_secret_value().encode(),
+        operator_key.encode() if operator_key is not None else None,
+    )
+
+
 @dataclass(frozen=True)
 class Parts:
     """What both kinds of workers are made of."""
@@ -160,6 +170,8 @@ def _parts(settings: Settings, role: Role) -> Parts:
         session_timeout_s=settings.kafka.session_timeout_ms / 1000,
         group_instance_id=settings.kafka.group_instance_id,
         accept_auto_create=settings.kafka.accept_auto_create,
+        outcomes_kept=timedelta(days=settings.domain.outcome_retention_days) if role == "commands" else None,
+        min_insync_replicas=settings.kafka.min_insync_replicas,
         observer=watching,
         fault_points=fault_points,
     )
@@ -179,13 +191,13 @@ def _parts(settings: Settings, role: Role) -> Parts:
         reply_topics,
         settings.secrets.outcome_hmac_key.get_secret_value().encode(),
         needs_answer=role == "queries",
+        replays=replays_of(settings),
     )
     refusal = Refusal(KINDS, rate_limit, time.time, new_id, settings.domain.refuse_sunset_versions)
-    signing_key = settings.secrets.dlq_signing_key.get_secret_value().encode()
     answering = Answering(
         edge.replies,
         edge.dead_letters,
-        DeadLetters(topics, signing_key, name, time.time),
+        DeadLetters(topics, replays_of(settings).signing_key, name, time.time, DEAD_LETTER_BYTES),
         _no_cache,
         fault_points,
     )

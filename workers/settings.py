@@ -151,6 +151,8 @@ class Secrets(Group):
 
     outcome_hmac_key: SecretStr = Field(alias="OUTCOME_HMAC_KEY")
     dlq_signing_key: SecretStr = Field(alias="DLQ_SIGNING_KEY")
+    dlq_operator_key: SecretStr | None = Field(None, alias="DLQ_OPERATOR_KEY")
+    """Signs dead letters that an operator edited. Unset: none are made, and none are accepted."""
 
 
 class Process(Group):
@@ -264,6 +266,7 @@ def _contradictions(settings: Settings) -> list[str]:
         "JWT_SECRET": jwt.secret,
         "OUTCOME_HMAC_KEY": settings.secrets.outcome_hmac_key,
         "DLQ_SIGNING_KEY": settings.secrets.dlq_signing_key,
+        "DLQ_OPERATOR_KEY": settings.secrets.dlq_operator_key,
     }
     for name, secret in secrets.items():
         if secret is None:
@@ -272,6 +275,9 @@ def _contradictions(settings: Settings) -> list[str]:
             errors.append(f"{name}: must be at least {MIN_SECRET_BYTES} bytes long")
         if production and secret.get_secret_value() == DEVELOPMENT_SECRET:
             errors.append(f"{name}: is the development secret; production needs one of its own")
+    operator_key = settings.secrets.dlq_operator_key
+    if operator_key is not None and operator_key == settings.secrets.dlq_signing_key:
+        errors.append("DLQ_OPERATOR_KEY: must not be the DLQ_SIGNING_KEY, or nobody could tell who signed")
     if settings.kafka.min_insync_replicas > settings.kafka.replication_factor:
         errors.append("KAFKA_MIN_INSYNC_REPLICAS: must not exceed KAFKA_REPLICATION_FACTOR")
     if settings.process.fault_point and settings.process.environment != "development":

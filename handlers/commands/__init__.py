@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from handlers.commands import customers
+from handlers.commands import customers, orders
 from handlers.context import Context
 from handlers.result import Result
 from handlers.unit_of_work import UnitOfWork
@@ -14,4 +14,6 @@ COMMANDS: Mapping[str, UseCase] = {
     "create_customer": customers.create_customer,
     "update_customer": customers.update_customer,
     "delete_customer": customers.delete_customer,
+    "place_order": orders.place_order,
+    "cancel_order": orders.cancel_order,
 }

@@ -1,12 +1,13 @@
 """Place and cancel orders. Their outcomes speak of ids alone: they stay when a customer is erased."""
 
+from datetime import UTC
 from decimal import Decimal
 
 from contracts.envelope import created, unchanged, updated
-from contracts.errors import BusinessRuleViolationError
+from contracts.errors import BusinessRuleError, BusinessRuleViolationError, CatalogError
 from contracts.orders import RESOURCE, CancelOrder, PlaceOrder
 from handlers.context import Context
-from handlers.customer import customer_not_found
+from handlers.customer import Customer, customer_not_found
 from handlers.order import (
     OrderLine,
     cancelled,
@@ -15,8 +16,85 @@ from handlers.order import (
     order_not_found,
     order_result,
 )
+from handlers.product import Product, product_not_found
 from handlers.result import Failure, Result, Success
+from handlers.rules import StepBudget, Verdict
 from handlers.unit_of_work import UnitOfWork
+
+
+async def place_order(command: PlaceOrder, uow: UnitOfWork, context: Context) -> Result:
+    """201 the order; 404 customer or product; 400 for an inactive customer, or attributes that a rule in force forbids.
+
+    422 for a rule that cannot be evaluated; 409 for a given id that is taken. The order is judged by the UTC day of the
+    broker's timestamp, so a message that waited meets the rules of the day on which it was sent, as they are now.
+    """
+    customer = await uow.customers.find_by_id(command.customer_id)
+    if customer is None:
+        return Failure(customer_not_found(command.customer_id))
+    products: dict[str, Product] = {}
+    for line in command.lines:
+        product = await uow.products.find(line.mnemonic)
+        if product is None:
+            return Failure(product_not_found(line.mnemonic))
+        products[line.mnemonic] = product
+    if not customer.is_active:
+        return Failure(_inactive(customer))
+    broken = await _first_broken_rule(command, products, uow, context)
+    if broken is not None:
+        return Failure(broken)
+    if command.order_id is not None and await uow.orders.find_by_id(command.order_id) is not None:
+        return Failure(order_id_taken(command.order_id))
+    order = new_order(
+        command.order_id or context.new_id(),
+        customer.id,
+        [
+            OrderLine(
+                products[line.mnemonic].id, line.mnemonic, line.quantity, Decimal(line.unit_price), line.attributes
+            )
+            for line in command.lines
+        ],
+        {product.id: product.category for product in products.values()},
+        context.now,
+    )
+    await uow.orders.save(order)
+    return Success(created(RESOURCE, order.id, order_result(order)))
+
+
+async def _first_broken_rule(
+    command: PlaceOrder, products: dict[str, Product], uow: UnitOfWork, context: Context
+) -> CatalogError | None:
+    """Have the rules of each line's product judge its attributes; the first rule that does not hold is told."""
+    today = context.now.astimezone(UTC).date()
+    budget = StepBudget()
+    for place, line in enumerate(command.lines):
+        rules = await uow.products.rules_of(products[line.mnemonic])
+        for verdict in uow.rule_book.check(rules, line.attributes or {}, today, budget):
+            if not verdict.holds:
+                return _broken(verdict, line.mnemonic, f"lines.{place}.attributes")
+    return None
+
+
+def _broken(verdict: Verdict, mnemonic: str, field: str) -> CatalogError:
+    about: dict[str, object] = {"mnemonic": mnemonic, "rule": verdict.rule}
+    if verdict.problem is not None:
+        return BusinessRuleError(
+            f"Rule '{verdict.rule}' of product '{mnemonic}' cannot be evaluated: {verdict.problem}",
+            {**about, "path": field, "reason": verdict.problem},
+        )
+    violations = [
+        {"path": f"{field}.{one.path}" if one.path else field, "reason": one.reason} for one in verdict.violations
+    ]
+    first = violations[0]
+    return BusinessRuleViolationError(
+        f"Rule '{verdict.rule}' of product '{mnemonic}' is broken at {first['path']}: {first['reason']}",
+        {**about, **first, "violations": violations},
+    )
+
+
+def _inactive(customer: Customer) -> BusinessRuleViolationError:
+    return BusinessRuleViolationError(
+        f"Customer '{customer.id}' is not active and places no orders", {"customer_id": customer.id}
+    )
 
 
 async def cancel_order(command: CancelOrder, uow: UnitOfWork, context: Context) -> Result:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from handlers.context import Context
-from handlers.queries import customers, outcomes
+from handlers.queries import customers, orders, outcomes, summaries
 from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
 from handlers.result import Result
@@ -40,5 +40,9 @@ def each(answer: Callable[[Any, Readers, Context], Awaitable[Result]]) -> QueryU
 QUERIES: Mapping[str, QueryUseCase] = {
     "get_customer": customers.get_customers,
     "search_customers": each(customers.search_customers),
+    "get_customer_orders": each(orders.get_customer_orders),
+    "get_customer_summary": summaries.get_customer_summaries,
+    "customer_analytics": summaries.get_customer_analytics,
+    "get_order": orders.get_orders,
     "get_outcome": outcomes.get_outcomes,
 }

@@ -69,8 +69,8 @@ where claimed_at < clock_timestamp() - make_interval(secs => {SAMPLE_EVERY_S})
 returning only_row"""
 _STORE_SAMPLE: Final = """
 update backfill_budget
-set level = $1, signal = $2, share = $3, ceiling = $4, readings = $5::text::jsonb, sampled_at = clock_timestamp(),
-    free_at = case when $3 >= 1 then '-infinity' else free_at end"""
+set level = $1, signal = $2, share = $3::float8, ceiling = $4, readings = $5::text::jsonb, sampled_at = clock_timestamp(),
+    free_at = case when $3::float8 >= 1 then '-infinity' else free_at end"""
 _RESERVE: Final = """
 update backfill_budget
 set free_at = greatest(free_at, clock_timestamp()) + make_interval(secs => $1)

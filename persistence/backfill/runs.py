@@ -304,6 +304,14 @@ async def reserve_rate(connection: Connection, run: Run, rows: int) -> float:
     return wait_s or 0.0
 
 
+async def all_closed(connection: Connection, run: Run) -> bool:
+    """Say whether the present pass is walked to its end and none of the run's chunks is open."""
+    closed: bool = await connection.fetchval(
+        f"select walked and not exists ({_OPEN}) from backfill_runs where id = $1 and pass = $2", run.id, run.pass_number
+    )
+    return bool(closed)
+
+
 async def next_pass(connection: Connection, run: Run) -> bool:
     """Walk the key once more; False when this pass is not over, or somebody else began the next."""
     return await connection.fetchval(_NEXT_PASS, run.id, run.pass_number) is not None

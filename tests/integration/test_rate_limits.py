@@ -98,27 +98,29 @@ async def test_the_same_decisions_as_in_one_process(
 
 
 @pytest.mark.parametrize(
-    "batches",
+    ("limit", "batches"),
     [
         # A full window blocks until its first request has left it; two that are a whole window apart block nothing.
-        [[(10, 0), (11, 0), (5, 15), (21, 0), (6, 14)], [(6, 14)]],
+        (2, [[(10, 0), (11, 0), (5, 15), (21, 0), (6, 14)], [(6, 14)]]),
+        # Between two full windows there may be a single free moment.
+        (2, [[(0, 0), (1, 0), (19, 0), (20, 0), (5, 5), (10, 0)]]),
         # What is refused after an acceptance in the same batch is told the new wait, not the remembered one.
-        [[(0, 0), (1, 0), (5, 5), (13, 0), (14, 0), (6, 17)]],
+        (2, [[(0, 0), (1, 0), (5, 5), (13, 0), (14, 0), (6, 17)]]),
         # An hour before the newest is still judged, a millisecond earlier no more.
-        [[(0, 0), (0, 0), (KEEP_MS, 0)], [(0, 10), (-1, 0)], [(0, 10)]],
-        # In one batch, too: what comes after the newest, and lies more than an hour before it, is not charged.
-        [[(KEEP_MS, 0), (-1, 0)], [(0, 0), (0, 0), (0, 10)]],
+        (2, [[(0, 0), (0, 0), (KEEP_MS, 0)], [(0, 10), (-1, 0)], [(0, 10)]]),
+        # So it is within a batch: what lies more than an hour before a request ahead of it is not charged.
+        (3, [[(KEEP_MS - 5, 0), (KEEP_MS, 0), (-1, 0)], [(0, 0), (1, 0), (2, 0), (3, 7)]]),
     ],
 )
-async def test_examples(windows: RedisWindows, batches: list[list[tuple[int, int]]]) -> None:
+async def test_examples(windows: RedisWindows, limit: int, batches: list[list[tuple[int, int]]]) -> None:
     """Corners of the law, each request with the wait that it must be told, here and in one process."""
-    limit, local, offset = Limit(2, 10), LocalWindows(), 0
+    law, local, offset = Limit(limit, 10), LocalWindows(), 0
     for batch in batches:
         requests = [Charge("i\nalice", NOW_MS + t, "t", 0, offset + number) for number, (t, _) in enumerate(batch)]
         offset += len(batch)
         expected = [wait_ms for _, wait_ms in batch]
-        assert local.judge(requests, [limit] * len(batch)) == expected
-        assert await judge(windows, requests, limit) == expected
+        assert local.judge(requests, [law] * len(batch)) == expected
+        assert await judge(windows, requests, law) == expected
 
 
 async def test_large_batches_and_limits(windows: RedisWindows) -> None:

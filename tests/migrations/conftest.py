@@ -4,6 +4,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
@@ -35,6 +36,13 @@ async def migrated(database: str) -> str:
     """The URL of a database at the head of the main branch."""
     await runner.upgrade(database)
     return database
+
+
+@pytest.fixture
+def migrated_as_superuser(stack: Servers, migrated: str) -> str:
+    """The URL of that database for a superuser; servers that were given have one user for everything."""
+    admin = getattr(stack.env, "database_admin_url", stack.env.database_url)
+    return urlunsplit(urlsplit(admin)._replace(path=urlsplit(migrated).path))
 
 
 @pytest.fixture

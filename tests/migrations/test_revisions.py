@@ -182,21 +182,20 @@ def test_the_linter_reports_what_it_finds(monkeypatch: pytest.MonkeyPatch, capfd
     assert "require-concurrent-index-creation" in capfd.readouterr().out
 
 
-async def test_a_worker_role_may_do_its_work_and_nothing_else(migrated: str, connect: Connect) -> None:
+async def test_a_worker_role_may_do_its_work_and_nothing_else(migrated_as_superuser: str) -> None:
     """The role writes rows and takes locks, but neither alters nor drops a table, nor deletes what must stay."""
-    owner = await connect()
-    role = f"worker_of_{migrated.rsplit('/', 1)[1]}"
-    await owner.execute(f"create role {role}")
+    session = await asyncpg.connect(migrated_as_superuser)
+    role = f"worker_of_{migrated_as_superuser.rsplit('/', 1)[1]}"
+    await session.execute(f"create role {role}")
     try:
-        await grant_worker(migrated, role)
-        await grant_worker(migrated, role)
-        worker = await connect()
-        await worker.execute(f"set role {role}")
-        await worker.execute(PRODUCTS)
-        await worker.execute("insert into counter_deltas (counter, amount) values ('c', 1)")
-        await worker.execute("select from products for update")
-        await worker.execute("select pg_advisory_xact_lock_shared(lock_key) from schema_changes")
-        assert await worker.fetchval("select schema_change_refusal('product_catalog', 'backfilled')") is not None
+        for _ in range(2):
+            await grant_worker(migrated_as_superuser, role)
+        await session.execute(f"set role {role}")
+        await session.execute(PRODUCTS)
+        await session.execute("insert into counter_deltas (counter, amount) values ('c', 1)")
+        await session.execute("select from products for update")
+        await session.execute("select pg_advisory_xact_lock_shared(lock_key) from schema_changes")
+        assert await session.fetchval("select schema_change_refusal('product_catalog', 'backfilled')") is not None
         for statement in (
             "drop table products",
             "alter table products add column x text",
@@ -206,10 +205,10 @@ async def test_a_worker_role_may_do_its_work_and_nothing_else(migrated: str, con
             "update alembic_version set version_num = '001'",
         ):
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
-                await worker.execute(statement)
-        await worker.close()
+                await session.execute(statement)
     finally:
-        await owner.execute(f"drop owned by {role}; drop role {role}")
+        await session.execute(f"reset role; drop owned by {role}; drop role {role}")
+        await session.close()
 
 
 async def test_a_worker_role_that_does_not_exist_is_one_line(migrated: str) -> None:

@@ -18,7 +18,12 @@ _log = structlog.get_logger(__name__)
 
 
 async def close(connection: Connection, run: Run, walk: Walk, metrics: BackfillMetrics | None) -> bool:
-    """End a run that is walked to its end, or begin another walk; False while chunks of others are open."""
+    """End a run that is walked to its end, or begin another walk; False while chunks of others are open.
+
+    The chunks are added up only once none is open: no further one can appear in this pass then.
+    """
+    if not await runs.all_closed(connection, run):
+        return False
     if run.kind == runs.VERIFY:
         return await _close_verify(connection, run, walk, metrics)
     return await _close_work(connection, run)

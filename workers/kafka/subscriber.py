@@ -105,7 +105,7 @@ class BatchFlow:
         self._assignment = 0  # counts revocations: a batch belongs to the one in which it was fetched
         self._drained = -1  # the newest assignment of which nothing may be acknowledged any more
         self._fetched_in = 0
-        self._spans: dict[Position, tuple[int, int]] = {}
+        self._spans: dict[Position, tuple[int, int]] = {}  # of the batch in hand: its first offset, one past its last
         self._running: asyncio.Task[Progress] | None = None
         self._began_at = 0.0
         self._idle = asyncio.Event()
@@ -139,23 +139,24 @@ class BatchFlow:
             return ()
         self._fetch_errors.reset()
         self._polled_at = self._clock()
-        self._watch_lag(consumer)
         self._fetched_in = self._assignment
         self._spans = {tuple(of): (records[0].offset, records[-1].offset + 1) for of, records in fetched.items()}
+        self._watch_lag(consumer)
         return tuple(chain.from_iterable(fetched.values()))
 
     async def handle(self, consumer: AIOKafkaConsumer, records: Records) -> None:
         """Have a batch decided, acknowledge as far as it was, give back the rest. Raise nothing but a cancellation."""
         assignment, spans = self._fetched_in, self._spans
-        if assignment != self._assignment:
-            return  # taken away between the fetch and now: it comes again, here or elsewhere
         self._began_at = self._clock()
         self._idle.clear()
         try:
+            if assignment != self._assignment:
+                return  # taken away between the fetch and now: it comes again, here or elsewhere
             progress = await self._decide(records, assignment)
             if progress is not None:
                 self._conclude(consumer, assignment, spans, progress)
         finally:
+            self._spans = {}
             self._idle.set()
 
     # ------------------------------------------------------------------------------------------ called by the listener
@@ -210,11 +211,11 @@ class BatchFlow:
             position = (partition.topic, partition.partition)
             # Not public: whether a position is known yet, without waiting for it
             state = consumer._subscription.subscription.assignment.state_value(partition)  # noqa: SLF001
-            running = None if self._idle.is_set() else self._spans.get(position)
+            in_hand = self._spans.get(position)
             fetched_at_ms = state.timestamp
             health = PartitionHealth(
                 position=position,
-                next_offset=running[0] if running else state._position,  # noqa: SLF001
+                next_offset=in_hand[0] if in_hand else state._position,  # noqa: SLF001
                 end_offset=state.highwater,
                 stuck_s=now - self._progress_at.get(position, now),
                 fetched_s=None if fetched_at_ms is None else max(0.0, wall_ms - fetched_at_ms) / 1000,

@@ -12,6 +12,7 @@ from contracts.errors import CatalogError, InternalError
 from workers.fault_points import FaultPoints
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated
+from workers.pipeline.replays import Replay
 from workers.ports import DeadLetterPort, Message, ReplyPort
 
 REPLY_UNDELIVERABLE: Final = "REPLY_UNDELIVERABLE"
@@ -26,6 +27,8 @@ class Answers:
     replies: list[tuple[Delivery, Message]]
     dead_letters: list[Message]
     cache_keys: set[str]
+    put_aside: set[int]
+    """The ids of the deliveries that have a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +58,14 @@ class Answering:
         undeliverable = await self.replies.publish(messages)
         for one in undeliverable:
             delivery = answers.replies[one.index][0]
-            answers.dead_letters.append(
-                self.dead_letters.write(
-                    delivery.record, reason=REPLY_UNDELIVERABLE, detail=one.reason, identity=delivery.identity
-                )
-            )
+            if id(delivery) not in answers.put_aside:  # what is put aside for a defect need not be so twice
+                self._put_aside(answers, delivery, REPLY_UNDELIVERABLE, one.reason)
         if answers.dead_letters:
             await self.dead_letter_port.publish(answers.dead_letters)
         return len(undeliverable)
 
     def _collect(self, deliveries: Sequence[Delivery]) -> Answers:
-        answers = Answers([], [], set())
+        answers = Answers([], [], set(), set())
         for delivery in deliveries:
             match delivery.end:
                 case Applied(envelope, cache_keys=keys):
@@ -118,9 +118,15 @@ class Answering:
     def _put_aside(
         self, answers: Answers, delivery: Delivery, reason: str, detail: str, incident: str | None = None
     ) -> None:
+        answers.put_aside.add(id(delivery))
         answers.dead_letters.append(
             self.dead_letters.write(
-                delivery.record, reason=reason, detail=detail, identity=delivery.identity, incident=incident
+                delivery.record,
+                reason=reason,
+                detail=detail,
+                identity=delivery.identity,
+                incident=incident,
+                replay=delivery.replay if isinstance(delivery.replay, Replay) else None,
             )
         )
 

@@ -33,6 +33,7 @@ from workers.pipeline.delivery import Applied, Broken, Delivery, Refused, Repeat
 from workers.pipeline.intake import Intake
 from workers.pipeline.observer import Observer
 from workers.pipeline.patience import GiveBackError, Patience
+from workers.pipeline.place import place_of
 from workers.pipeline.progress import progress_of
 from workers.pipeline.refusal import Refusal
 from workers.ports import BrokerAwayError, Progress, Record
@@ -276,7 +277,7 @@ class CommandPipeline:
             message_id=delivery.headers.message_id,
             exc_info=error,
         )
-        return Broken(incident, type(error).__name__, f"{type(error).__name__} in {kind}"[:200])
+        return Broken(incident, type(error).__name__, f"{type(error).__name__} in {kind[:100]} at {place_of(error)}")
 
 
 def repeat(delivery: Delivery, stored: Known) -> Repeated | Refused:

@@ -5,31 +5,43 @@ stands for it when an operator replays the message.
 """
 
 import hashlib
-import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
-from contracts.codec import MAX_HEADER_BYTES
+from contracts.kinds import Role
 from contracts.topics import Topics
 from workers.admission.identity import Identity
+from workers.pipeline.replays import Origin, Replay
+from workers.pipeline.signature import PREFIX, SIGNATURE, Header, sign
 from workers.ports import Message, Record
 
-SIGNATURE: Final = "dlq.signature"
-PREFIX: Final = "dlq."
 SECRET_HEADERS: Final = frozenset({"authorization"})
-MAX_VALUE_BYTES: Final = 1024 * 1024
-"""What the topics of requests take. The dead-letter topics take 64 KiB more, for the headers we add."""
+MAX_DETAIL_BYTES: Final = 16 * 1024
+"""Enough for the bytes, in hex, of any header that the contract has room for."""
+_MAX_NAME_CHARS: Final = 200
+_MEANINGFUL_ROLES: Final = frozenset(Role) - {Role.ANYONE}
+"""Others grant nothing here, and their names, which anybody may choose, would be read as a list."""
+
+# How Kafka lays a record out: a batch of one and the record itself take less than the first, the two lengths of a
+# header at most the second.
+_FRAME_BYTES: Final = 128
+_HEADER_FRAME_BYTES: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """Writes dead letters; the clock gives seconds since the epoch."""
+    """Writes dead letters; the clock gives seconds since the epoch.
+
+    `max_bytes` is what the dead-letter topics take, batch included. Requests are smaller by 64 KiB, so that a letter
+    always fits; but a compressed request may be larger than its topic's limit.
+    """
 
     topics: Topics
-    key: bytes
+    key: bytes = field(repr=False)
     worker: str
     clock: Callable[[], float]
+    max_bytes: int
 
     def write(
         self,
@@ -38,62 +50,85 @@ class DeadLetters:
         reason: str,
         detail: str,
         identity: Identity | None,
-        attempts: int = 1,
         incident: str | None = None,
+        replay: Replay | None = None,
     ) -> Message:
-        """Make the dead letter of a record. `reason` is an error code, `detail` one readable line without internals."""
-        headers: list[tuple[str, bytes]] = []
-        size = 0
-        for name, value in record.headers:
-            size += len(name) + len(value or b"")
-            if name in SECRET_HEADERS or name.startswith(PREFIX) or not _is_utf8(name) or size > MAX_HEADER_BYTES:
-                continue
-            headers.append((name, value if value is not None else b""))
-        value = record.value
-        notes: list[tuple[str, str]] = [
-            ("dlq.reason", reason),
-            ("dlq.detail", detail[:1000]),
-            ("dlq.topic", record.topic),
-            ("dlq.partition", str(record.partition)),
-            ("dlq.offset", str(record.offset)),
-            ("dlq.timestamp", str(record.timestamp)),
-            ("dlq.attempts", str(attempts)),
-            ("dlq.failed_at", str(int(self.clock() * 1000))),
-            ("dlq.worker", self.worker),
+        """Make the dead letter of a record. `reason` is an error code, `detail` one readable line without internals.
+
+        One of a replay keeps where and when the message first arrived, and counts on.
+        """
+        origin = replay.origin if replay is not None else _first(record)
+        notes: list[Header] = [
+            ("dlq.reason", reason.encode()),
+            ("dlq.detail", detail.encode()[:MAX_DETAIL_BYTES].decode("utf-8", "ignore").encode()),
+            ("dlq.topic", origin.topic.encode()),
+            ("dlq.partition", b"%d" % origin.partition),
+            ("dlq.offset", b"%d" % origin.offset),
+            ("dlq.timestamp", b"%d" % origin.timestamp_ms),
+            ("dlq.attempts", b"%d" % (origin.attempts + 1)),
+            ("dlq.failed_at", b"%d" % int(self.clock() * 1000)),
+            ("dlq.worker", self.worker[:_MAX_NAME_CHARS].encode("utf-8", "replace")),
         ]
         if incident is not None:
-            notes.append(("dlq.incident", incident))
+            notes.append(("dlq.incident", incident.encode()))
         if identity is not None:
-            notes += [("dlq.caller", identity.caller), ("dlq.roles", ",".join(sorted(identity.roles)))]
-        if value is not None and len(value) > MAX_VALUE_BYTES - MAX_HEADER_BYTES:
-            notes += [
-                ("dlq.value_bytes", str(len(value))),
-                ("dlq.value_sha256", hashlib.sha256(value).hexdigest()),
-            ]
+            notes += caller_notes(identity)
+        if replay is not None and replay.operator is not None:
+            notes.append(("dlq.operator", replay.operator.encode()))
+        original = [header for header in record.headers if _is_kept(header[0])]
+        key, value, headers = self._fit(record.key, record.value, original, notes)
+        headers.append((SIGNATURE, sign(self.key, key, value, headers)))
+        return Message(self.topics.dead_letters(origin.topic), key, value, headers)
+
+    def _fit(
+        self, key: bytes | None, value: bytes | None, original: Sequence[Header], notes: list[Header]
+    ) -> tuple[bytes | None, bytes | None, list[Header]]:
+        """Leave out what does not fit, and say so: the value first, then headers, at last the key."""
+        room = self.max_bytes - _FRAME_BYTES - _size([*notes, (SIGNATURE, b"0" * 64)])
+        if len(key or b"") + len(value or b"") + _size(original) <= room:
+            return key, value, [*original, *notes]
+        if value is not None:
+            notes += _instead("value", value)
             value = None
-        headers += [(name, text.encode()) for name, text in notes]
-        headers.append((SIGNATURE, sign(self.key, record.key, value, headers)))
-        return Message(self.topics.dead_letters(record.topic), record.key, value, headers)
+        room -= 512  # for what is noted here
+        if key is not None and len(key) > room:
+            notes += _instead("key", key)
+            key = None
+        room -= len(key or b"")
+        headers: list[Header] = []
+        for header in original:
+            size = _size([header])
+            if size <= room:
+                headers.append(header)
+                room -= size
+        if len(headers) < len(original):
+            notes.append(("dlq.headers_left_out", b"%d" % (len(original) - len(headers))))
+        return key, value, [*headers, *notes]
 
 
-def sign(key: bytes, record_key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]]) -> bytes:
-    """Compute the HMAC-SHA256 over key, value and headers, each with its length, in hex."""
-    mac = hmac.new(key, digestmod=hashlib.sha256)
-    for part in (record_key, value, *(one for pair in headers for one in (pair[0].encode(), pair[1]))):
-        mac.update(b"-" if part is None else b"%d:" % len(part) + part)
-    return mac.hexdigest().encode()
+def caller_notes(identity: Identity) -> list[Header]:
+    """Write down who was verified, as a replay reads it."""
+    roles = ",".join(sorted(identity.roles & _MEANINGFUL_ROLES))
+    return [("dlq.caller", identity.caller.encode()), ("dlq.roles", roles.encode())]
 
 
-def is_signed(key: bytes, record: Record) -> bool:
-    """Tell whether the record is a dead letter of ours, untouched but for a `authorization` that was left out."""
-    headers = [(name, value or b"") for name, value in record.headers if name != SIGNATURE]
-    given = [value for name, value in record.headers if name == SIGNATURE]
-    return len(given) == 1 and hmac.compare_digest(given[0] or b"", sign(key, record.key, record.value, headers))
+def _first(record: Record) -> Origin:
+    return Origin(record.topic, record.partition, record.offset, record.timestamp, attempts=0)
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
+def _is_kept(name: str) -> bool:
+    """A header goes along unless it is a secret, ours, or has a name that is no text (told in the detail)."""
+    if name in SECRET_HEADERS or name.startswith(PREFIX):
         return False
-    return True
+    return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
+
+
+def _size(headers: Sequence[Header]) -> int:
+    return sum(len(name.encode()) + len(value or b"") + _HEADER_FRAME_BYTES for name, value in headers)
+
+
+def _instead(part: str, content: bytes) -> list[Header]:
+    return [
+        (f"dlq.{part}_bytes", b"%d" % len(content)),
+        (f"dlq.{part}_sha256", hashlib.sha256(content).hexdigest().encode()),
+    ]

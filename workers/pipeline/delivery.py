@@ -9,6 +9,7 @@ from contracts.errors import CatalogError
 from contracts.kinds import Kind, Payload, Version
 from handlers.context import Context
 from workers.admission.identity import Identity
+from workers.pipeline.replays import RejectedReplay, Replay
 from workers.ports import Record
 
 
@@ -66,6 +67,8 @@ class Delivery:
     headers: Headers = field(default_factory=Headers)
     request: Request | None = None
     content_hmac: bytes = b""
+    replay: Replay | RejectedReplay | None = None
+    """What an operator brought back; believed only where its signature holds."""
     identity: Identity | None = None
     kind: Kind | None = None
     version: Version | None = None
@@ -82,11 +85,11 @@ class Delivery:
 
     @property
     def stamped_ms(self) -> int:
-        """When the broker stamped the record, in milliseconds since the epoch."""
-        return self.record.timestamp
+        """When the broker stamped the message, at its first arrival, in milliseconds since the epoch."""
+        return self.replay.origin.timestamp_ms if isinstance(self.replay, Replay) else self.record.timestamp
 
     @property
     def stamped_at(self) -> datetime:
-        """When the broker stamped the record."""
+        """When the broker stamped the message, at its first arrival."""
         millis = self.stamped_ms
         return datetime.fromtimestamp(millis // 1000, UTC).replace(microsecond=millis % 1000 * 1000)

@@ -5,13 +5,14 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from contracts.codec import UnreadableRecord, malformed_header, read_headers, read_request
+from contracts.codec import RawRecord, UnreadableRecord, malformed_header, read_headers, read_request
 from contracts.errors import CatalogError, UnauthenticatedError
 from contracts.kinds import Kind
 from contracts.topics import Topics
-from workers.admission.identity import Unauthenticated, Verifier
+from workers.admission.identity import Identity, Unauthenticated, Verifier
 from workers.admission.reply_topics import ReplyTopics
 from workers.pipeline.delivery import Delivery, PutAside, Refused
+from workers.pipeline.replays import RejectedReplay, Replay, Replays
 from workers.ports import Record
 
 REPLY_TO_UNUSABLE = "REPLY_TO_UNUSABLE"
@@ -29,15 +30,21 @@ class Intake:
     hmac_key: bytes
     needs_answer: bool
     """Queries: without reply_to and correlation_id there is nothing to do."""
+    replays: Replays
 
     def decode(self, record: Record) -> Delivery:
         """Read headers and body; whatever is wrong with them becomes the delivery's end."""
-        delivery = Delivery(record)
+        delivery = Delivery(record, replay=self.replays.recognise(record))
+        content: RawRecord = record
+        if isinstance(delivery.replay, Replay):
+            content = delivery.replay.original
         try:
-            delivery.headers = headers = read_headers(record, self.topics)
+            delivery.headers = headers = read_headers(content, self.topics)
         except UnreadableRecord as unreadable:
             delivery.end = PutAside(UNREADABLE_RECORD, str(unreadable))
             return delivery
+        if isinstance(delivery.replay, Replay):
+            headers.deadline_ms = None  # whoever brings it back wants it done
         if headers.reply_to_fault is not None:
             delivery.end = PutAside(REPLY_TO_UNUSABLE, headers.reply_to_fault)
             return delivery
@@ -55,10 +62,14 @@ class Intake:
         return delivery
 
     def identify(self, delivery: Delivery) -> None:
-        """Find out who asks, and whether that caller may be answered where it wants to be."""
+        """Find out who asks, and whether that caller may be answered where it wants to be.
+
+        Who sent what is refused already is found out as well: its dead letter tells, and cannot be asked later.
+        """
+        found = self._who(delivery)
         if delivery.end is not None:
+            delivery.identity = found if isinstance(found, Identity) else None
             return
-        found = self.verifier.verify(delivery.headers.authorization or b"", delivery.record.timestamp)
         if isinstance(found, Unauthenticated):
             delivery.end = self._unreadable(delivery, UnauthenticatedError(f"Not authenticated: {found.reason}"))
             return
@@ -67,8 +78,25 @@ class Intake:
         if reply_to is not None and not self.reply_topics.allows(found, reply_to):
             delivery.end = PutAside(REPLY_TO_UNUSABLE, "the caller may not be answered on this topic")
 
+    def _who(self, delivery: Delivery) -> Identity | Unauthenticated:
+        match delivery.replay:
+            case Replay(identity=identity):
+                return identity
+            case RejectedReplay(reason):
+                return Unauthenticated(reason)
+            case None:
+                return self.verifier.verify(_authorization(delivery), delivery.record.timestamp)
+
     def _unreadable(self, delivery: Delivery, error: CatalogError) -> Refused | PutAside:
         """Refuse before the caller is known: where callers are bound to reply topics, nobody may be answered yet."""
         if delivery.headers.reply_to is None or self.reply_topics.is_restricted:
             return PutAside(error.error_code, error.message)
         return Refused(error)
+
+
+def _authorization(delivery: Delivery) -> bytes:
+    """Return the token of a message; one that is malformed otherwise may carry a good one."""
+    if delivery.end is None:
+        return delivery.headers.authorization or b""
+    given = [value for name, value in delivery.record.headers if name == "authorization"]
+    return (given[0] or b"") if len(given) == 1 else b""

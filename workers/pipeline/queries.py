@@ -25,6 +25,7 @@ from workers.pipeline.delivery import Applied, Broken, Delivery, Refused
 from workers.pipeline.intake import Intake
 from workers.pipeline.observer import Observer
 from workers.pipeline.patience import GiveBackError, Patience
+from workers.pipeline.place import place_of
 from workers.pipeline.progress import progress_of
 from workers.pipeline.refusal import Refusal
 from workers.ports import BrokerAwayError, Progress, Record
@@ -138,4 +139,4 @@ class QueryPipeline:
         _log.error(
             "use_case_failed", incident=incident, kind=kind, message_id=delivery.headers.message_id, exc_info=error
         )
-        return Broken(incident, type(error).__name__, f"{type(error).__name__} in {kind}"[:200])
+        return Broken(incident, type(error).__name__, f"{type(error).__name__} in {kind} at {place_of(error)}")

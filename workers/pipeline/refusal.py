@@ -23,6 +23,7 @@ from contracts.kinds import ROLES_THAT_MAY, Kind, Role
 from handlers.context import Context
 from workers.admission.rate import Charge, RateLimit
 from workers.pipeline.delivery import Delivery, Refused
+from workers.pipeline.replays import Replay
 
 Clock = Callable[[], float]
 """Seconds since the epoch, by this worker's clock."""
@@ -45,7 +46,7 @@ class Refusal:
         for delivery in deliveries:
             if delivery.end is None and (error := self.too_late(delivery) or self._not_served(delivery)):
                 delivery.end = Refused(error)
-        await self._charge([delivery for delivery in deliveries if delivery.end is None])
+        await self._charge([one for one in deliveries if one.end is None and not isinstance(one.replay, Replay)])
         for delivery in deliveries:
             if delivery.end is None:
                 self._read_payload(delivery)

@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -20,7 +20,7 @@ from workers.stack.accounts import unprivileged_account
 from workers.stack.environment import StackEnv, read_env, write_env
 from workers.stack.errors import StackError
 from workers.stack.files import held_lock
-from workers.stack.free_ports import HOST, is_free
+from workers.stack.free_ports import HOST, becomes_free
 from workers.stack.guarded import GuardedProcess, How, Launch, StopPlan
 from workers.stack.kafka_server import KafkaNode, KafkaServer
 from workers.stack.memory import Memory
@@ -34,6 +34,7 @@ _BROKER_COUNTS: Final = (1, 3)
 _CONTROLLER: Final = "-controller"  # after a node's name: the port that the other nodes use
 _READY_POLL_S: Final = 0.02
 _BUSY_WAIT_S: Final = 300.0  # another process may be starting the same stack for the first time
+_DYING_S: Final = 2.0  # a killed server holds its port until the kernel has taken it apart
 _STOP_MARGIN_S: Final = 5.0  # for the guardian's own work, beyond its server's patience
 _SYSTEM_STATE: Final = Path("/var/lib/catalog-workers")
 _UNSAFE_IN_PATHS: Final = frozenset(",:\\\n")  # separators of Kafka's lists, Java's class path, property files
@@ -259,7 +260,7 @@ class EmbeddedStack:
         with ThreadPoolExecutor(len(names)) as pool:
             starting = [pool.submit(bring_up, name) for name in names]
             try:
-                for part in starting:
+                for part in as_completed(starting):
                     part.result()
             except BaseException:  # Ctrl-C, too
                 given_up.set()
@@ -392,9 +393,10 @@ class EmbeddedStack:
             StackError: a controller's port is taken, and nodes that run know it by that port.
         """
         nodes_run = any(_kind(name) is KafkaServer and name not in absent for name in _names(memory))
+        deadline = time.monotonic() + _DYING_S
         for name in (port_name for part in absent for port_name in self._port_names(part)):
             known = memory.ports.get(name)
-            if known is not None and is_free(known):
+            if known is not None and becomes_free(known, deadline):
                 continue
             if known is not None and nodes_run and name.endswith(_CONTROLLER):
                 raise StackError(

@@ -2,6 +2,7 @@
 
 import secrets
 import socket
+import time
 from collections.abc import Container
 from typing import Final
 
@@ -13,6 +14,7 @@ HOST: Final = "127.0.0.1"
 _LOWEST: Final = 20_000
 _HIGHEST: Final = 32_000
 _ATTEMPTS: Final = 500
+_POLL_S: Final = 0.02
 
 
 def is_free(port: int) -> bool:
@@ -23,6 +25,15 @@ def is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    return True
+
+
+def becomes_free(port: int, deadline: float) -> bool:
+    """Tell whether a server could listen on the port now, or before the deadline (of the monotonic clock)."""
+    while not is_free(port):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
     return True
 
 

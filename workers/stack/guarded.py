@@ -182,13 +182,13 @@ class GuardedProcess:
             _signal(process.pid, signal.SIGCONT)
 
     def last_words(self) -> str:
-        """Return the line of this start's log that most likely says why the server ended, and where the log is."""
+        """Return what most likely says why the server ended, of this start's log, in one line; and where the log is."""
         with self.log.open("rb") as file:
             file.seek(self._log_start)
             lines = file.read().decode(errors="replace").splitlines()
         said = [line.strip() for line in lines if line.strip() and not line.startswith(("guardian:", "\t"))]
         telling = [line for line in said if _TELLING.search(line)]
-        return f"{(telling or said or ['it said nothing'])[-1]} (log: {self.log})"
+        return f"{telling[-1] if telling else ' '.join(said[-3:]) or 'it said nothing'} (log: {self.log})"
 
     def _kill(self) -> None:
         for process in self.processes():

@@ -1,0 +1,815 @@
+"""The Kafka edge against a real broker: what it promises the pipeline, and what others may do to it."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+
+from contracts.topics import Topics
+from tests.servers import Servers
+from workers.kafka.client import NotPublishedError, RequestClient
+from workers.kafka.connection import KafkaAccessError
+from workers.kafka.edge import KafkaEdge
+from workers.kafka.observation import SilentObserver
+from workers.kafka.security import KafkaSecurity
+from workers.kafka.topics import TopicAdmin, TopicsUnfitError
+from workers.ports import BrokerAwayError, Message, Position, Progress, Record
+
+PLAINTEXT = KafkaSecurity()
+PARTITIONS = 4
+CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
+
+
+class NotUtf8(str):
+    """A header key that encodes to bytes which are not UTF-8."""
+
+    __slots__ = ()
+
+    def encode(self, *_: object) -> bytes:
+        return b"caf\xe9"
+
+
+def batch_bytes(keys: Sequence[str], codec: str) -> bytes:
+    """A record batch by aiokafka's own encoder; each record has one header with the given key."""
+    builder = _DefaultRecordBatchBuilderPy(2, CODECS[codec], 0, -1, -1, 0, 1 << 20)
+    for at, key in enumerate(keys):
+        builder.append(at, 1000, b"key", b"value %d " % at * 10, [(key, b"x")])
+    return bytes(builder.build())
+
+
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 20, what: str = "it to happen"
+) -> None:
+    """Poll a condition; fail after the time-out."""
+    end = time.monotonic() + timeout_s
+    while True:
+        met = condition()
+        if met is True or (isinstance(met, Awaitable) and await met):
+            return
+        assert time.monotonic() < end, f"waited {timeout_s} s for {what}"
+        await asyncio.sleep(0.02)
+
+
+def all_of(records: Sequence[Record]) -> dict[Position, int]:
+    """Everything is decided."""
+    return {(record.topic, record.partition): record.offset + 1 for record in records}
+
+
+@dataclass
+class Seen(SilentObserver):
+    """Counts what the edge tells."""
+
+    acks: list[bool] = field(default_factory=list)
+    given_back: list[tuple[int, float]] = field(default_factory=list)
+    defects: int = 0
+    revoked: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    lag: dict[Position, int] = field(default_factory=dict)
+    reply_topics: list[bool] = field(default_factory=list)
+
+    def on_ack(self, *, ok: bool) -> None:
+        self.acks.append(ok)
+
+    def on_give_back(self, size: int, wait_s: float) -> None:
+        self.given_back.append((size, wait_s))
+
+    def on_defect(self) -> None:
+        self.defects += 1
+
+    def on_revoked(self, partitions: int, seconds: float) -> None:
+        self.revoked.append(seconds)
+
+    def on_lag(self, position: Position, messages: int) -> None:
+        self.lag[position] = messages
+
+    def on_kafka_error(self, kind: str) -> None:
+        self.errors.append(kind)
+
+    def on_reply_topic(self, *, closed: bool) -> None:
+        self.reply_topics.append(closed)
+
+
+@dataclass
+class Collector:
+    """A handler that decides everything and remembers it."""
+
+    records: list[Record] = field(default_factory=list)
+    batches: int = 0
+
+    async def __call__(self, records: Sequence[Record], _: Callable[[], bool]) -> Progress:
+        self.batches += 1
+        self.records += records
+        return Progress(all_of(records))
+
+    def values(self) -> list[bytes | None]:
+        return [record.value for record in self.records]
+
+
+@dataclass
+class Gate:
+    """A handler that waits in the middle of a batch until it is let go."""
+
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
+    records: list[Record] = field(default_factory=list)
+    ours: list[bool] = field(default_factory=list)
+    cancelled: int = 0
+
+    async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
+        self.ours.append(still_ours())
+        self.entered.set()
+        try:
+            await self.go_on.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        self.ours.append(still_ours())
+        self.records += records
+        return Progress(all_of(records))
+
+
+@dataclass
+class Place:
+    """A set of topics, and everything made for them."""
+
+    servers: str
+    topics: Topics
+    producer: AIOKafkaProducer
+    admin: AIOKafkaAdminClient
+    edges: list[KafkaEdge] = field(default_factory=list)
+
+    @property
+    def commands(self) -> str:
+        return self.topics.commands
+
+    def edge(self, handler: Any, observer: Seen | None = None, **more: Any) -> KafkaEdge:
+        settings: dict[str, Any] = {
+            "bootstrap_servers": self.servers,
+            "security": PLAINTEXT,
+            "topics": self.topics,
+            "topic": self.commands,
+            "group_id": f"{self.topics.prefix}.commands",
+            "client_id": f"worker-{len(self.edges)}",
+            "observer": observer or Seen(),
+        }
+        edge = KafkaEdge(**settings | more)
+        edge.handler = handler
+        self.edges.append(edge)
+        return edge
+
+    async def started(self, handler: Any, observer: Seen | None = None, **more: Any) -> KafkaEdge:
+        edge = self.edge(handler, observer, **more)
+        await asyncio.wait_for(edge.start(), 30)
+        return edge
+
+    async def send(self, values: Sequence[bytes], partition: int | None = 0, topic: str | None = None) -> None:
+        deliveries = [await self.producer.send(topic or self.commands, value, partition=partition) for value in values]
+        await asyncio.gather(*deliveries)
+
+    async def send_batch(self, data: bytes, partition: int = 0) -> None:
+        """Have the broker store a record batch, byte for byte."""
+        client = AIOKafkaClient(bootstrap_servers=self.servers)
+        await client.bootstrap()
+        request = ProduceRequest(
+            transactional_id=None, required_acks=-1, timeout=5000, topics=[(self.commands, [(partition, data)])]
+        )
+        response = await client.send(1, request)
+        await client.close()
+        ((_, ((_, code, *_),)),) = response.topics
+        assert code == 0
+
+    async def topic(self, name: str, partitions: int = 1, **config: str) -> str:
+        """Make a reply topic."""
+        full = f"{self.topics.replies}{name}"
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        response = await self.admin.create_topics([NewTopic(full, partitions, 1, topic_configs=settings)])
+        assert response.topic_errors[0][1] == 0
+        return full
+
+    async def acked(self, partition: int = 0) -> int | None:
+        """The group's offset, as a worker that starts now would find it."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.servers, group_id=f"{self.topics.prefix}.commands", enable_auto_commit=False
+        )
+        consumer.assign([TopicPartition(self.commands, partition)])
+        await consumer.start()
+        try:
+            offset: int | None = await consumer.committed(TopicPartition(self.commands, partition))
+            return offset
+        finally:
+            await consumer.stop()
+
+    async def stored(self, topic: str) -> list[Any]:
+        """All records of a topic, by partition."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.servers, auto_offset_reset="earliest", fetch_max_wait_ms=50)
+        await consumer.start()
+        try:
+            await consumer.end_offsets([TopicPartition(topic, 0)])
+            partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+            ends = await consumer.end_offsets(partitions)
+            consumer.assign(partitions)
+            found: list[Any] = []
+            while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+                for records in (await consumer.getmany(timeout_ms=100)).values():
+                    found += records
+            return sorted(found, key=lambda record: (record.partition, record.offset))
+        finally:
+            await consumer.stop()
+
+
+@asynccontextmanager
+async def a_place(servers: str) -> AsyncIterator[Place]:
+    """Topics of a test's own; the test's edges are stopped at its end."""
+    topics = Topics(f"e{uuid.uuid4().hex[:10]}")
+    async with TopicAdmin(servers, PLAINTEXT) as admin:
+        await admin.create_topics(topics, partitions=PARTITIONS)
+    async with AIOKafkaProducer(bootstrap_servers=servers, acks="all", max_request_size=2 << 20) as producer:
+        admin_client = AIOKafkaAdminClient(bootstrap_servers=servers)
+        await admin_client.start()
+        place = Place(servers, topics, producer, admin_client)
+        try:
+            yield place
+        finally:
+            for edge in place.edges:
+                await edge.stop()
+            await admin_client.close()
+
+
+@pytest.fixture
+async def place(stack: Servers) -> AsyncIterator[Place]:
+    """Topics of the test's own on the session's broker."""
+    async with a_place(stack.env.kafka_bootstrap_servers) as made:
+        yield made
+
+
+# Reading ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("codec", list(CODECS))
+async def test_bad_header_key_between_good_records(place: Place, codec: str) -> None:
+    """A record whose header key is not UTF-8 arrives like its neighbours: each once, in order, and all are acknowledged."""
+    await place.send([b"before"])
+    await place.send_batch(batch_bytes(["good", NotUtf8("x"), "good", NotUtf8("x"), "good"], codec))
+    await place.send([b"after"])
+    seen, handler = Seen(), Collector()
+    edge = await place.started(handler, seen)
+    await until(lambda: b"after" in handler.values())
+    await edge.stop()
+
+    assert [record.offset for record in handler.records] == list(range(7))
+    keys = [name.encode("utf-8", "surrogateescape") for record in handler.records for name, _ in record.headers]
+    assert keys == [b"good", b"caf\xe9", b"good", b"caf\xe9", b"good"]
+    assert seen.errors == []
+    assert await place.acked() == 7
+
+
+async def test_only_decided_offsets_are_acked(place: Place) -> None:
+    """Acks name exactly what was decided, partition by partition, whatever was fetched beyond it."""
+    for partition in range(PARTITIONS):
+        await place.send([b"%d" % number for number in range(10)], partition)
+
+    async def decide_some(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
+        return Progress(
+            {
+                (record.topic, record.partition): record.offset + 1
+                for record in records
+                if record.offset < {0: 10, 1: 4, 2: 0, 3: 1}[record.partition]
+            },
+            retry_after_s=60,
+        )
+
+    seen = Seen()
+    edge = await place.started(decide_some, seen, max_records=100)
+    await until(lambda: seen.acks == [True])
+    began_at = time.monotonic()
+    await edge.stop()  # in the middle of the pause
+
+    assert time.monotonic() - began_at < 2
+    assert [await place.acked(partition) for partition in range(PARTITIONS)] == [10, 4, None, 1]
+
+
+async def test_give_back_and_pause(place: Place) -> None:
+    """What is not decided comes again after the pause, from its first record on, and nothing is handled meanwhile."""
+    await place.send([b"%d" % number for number in range(6)])
+    calls: list[tuple[float, list[int]]] = []
+
+    async def handler(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
+        calls.append((time.monotonic(), [record.offset for record in records]))
+        if len(calls) == 1:
+            return Progress({(place.commands, 0): 2}, retry_after_s=0.8)
+        return Progress(all_of(records))
+
+    seen = Seen()
+    edge = await place.started(handler, seen)
+    await until(lambda: seen.given_back != [])
+    assert 0.3 < edge.health().paused_s <= 0.8
+    await until(lambda: len(calls) == 2)
+    await until(lambda: seen.acks == [True, True])
+
+    assert [offsets for _, offsets in calls] == [[0, 1, 2, 3, 4, 5], [2, 3, 4, 5]]
+    assert calls[1][0] - calls[0][0] >= 0.8
+    assert seen.given_back == [(4, 0.8)]
+    assert await place.acked() == 6
+
+
+async def test_failing_handler(place: Place) -> None:
+    """A handler that raises: nothing of its batch is acknowledged or skipped, it comes again, later."""
+    await place.send([b"1", b"2"])
+    offsets: list[list[int]] = []
+
+    async def handler(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
+        offsets.append([record.offset for record in records])
+        if len(offsets) == 1:
+            raise LookupError("a defect")
+        return Progress(all_of(records))
+
+    seen = Seen()
+    await place.started(handler, seen)
+    await until(lambda: seen.acks == [True])
+
+    assert offsets == [[0, 1], [0, 1]]
+    assert seen.defects == 1
+
+
+async def test_overclaiming_handler(place: Place) -> None:
+    """A handler that claims more than its batch held has nothing acknowledged: it could skip records nobody decided."""
+    await place.send([b"1", b"2"])
+
+    async def handler(_: Sequence[Record], __: Callable[[], bool]) -> Progress:
+        return Progress({(place.commands, 0): 3})
+
+    seen = Seen()
+    await place.started(handler, seen)
+    await until(lambda: len(seen.given_back) >= 2)
+
+    assert seen.acks == []
+    assert await place.acked() is None
+
+
+async def test_lag_and_health(place: Place) -> None:
+    """Health tells what waits and for how long nothing moved; an idle partition is never stuck."""
+    gate, seen = Gate(), Seen()
+    edge = await place.started(gate, seen)
+    await place.send([b"1", b"2", b"3"])
+    await gate.entered.wait()
+    await place.send([b"4"])
+    await until(lambda: edge.health().stuck_s > 0.2)
+    health = edge.health()
+    assert health.joined
+    assert health.fatal is None
+    assert health.busy_s > 0.2
+    assert {partition.position[1]: partition.lag > 0 for partition in health.partitions} == {
+        0: True,
+        1: False,
+        2: False,
+        3: False,
+    }
+    gate.go_on.set()
+    await until(lambda: len(gate.records) == 4)
+    await until(lambda: edge.health().partitions[0].lag == 0)
+    assert edge.health().stuck_s == 0
+    await until(lambda: seen.lag == {(place.commands, number): 0 for number in range(PARTITIONS)})
+    await edge.stop()
+    assert not edge.health().joined
+
+
+# Sharing ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_handover_waits_for_running_batch(place: Place) -> None:
+    """Another worker joins while a batch runs: the batch is told at once, ends, is acknowledged, and comes to nobody else."""
+    await place.send([b"1", b"2"])
+    gate, seen, other = Gate(), Seen(), Collector()
+    await place.started(gate, seen)
+    await gate.entered.wait()
+    joining = asyncio.create_task(place.edge(other).start())
+    first = place.edges[0]
+    await until(lambda: not first.health().joined, what="the revocation")
+    assert not joining.done()
+    gate.go_on.set()
+    await asyncio.wait_for(joining, 20)
+    await place.send([b"3"] * 20, partition=None)
+    await until(lambda: len(gate.records) + len(other.records) == 22)
+
+    assert gate.ours[:2] == [True, False]
+    assert seen.acks[0] is True
+    assert False not in seen.acks
+    assert [record.value for record in gate.records[:2]] == [b"1", b"2"]
+    assert len({(record.partition, record.offset) for record in [*gate.records, *other.records]}) == 22
+
+
+async def test_handover_cancels_what_takes_too_long(place: Place) -> None:
+    """A batch that does not end within the drain's time is cancelled, not acknowledged, and decided elsewhere."""
+    await place.send([b"1"] * 8, partition=None)
+    gate, seen, other = Gate(), Seen(), Collector()
+    first = await place.started(gate, seen, drain_timeout_s=1.0)
+    await gate.entered.wait()
+    await place.started(other)
+    assert gate.cancelled >= 1
+    assert 1.0 <= seen.revoked[0] < 3.0
+    stopping = asyncio.create_task(first.stop())
+    await until(lambda: len(other.records) == 8)
+    await stopping
+
+    assert seen.acks == []
+    assert gate.records == []
+
+
+async def test_scaling_under_load(place: Place) -> None:
+    """One worker, two, one again, three times under load: nothing is lost, twice or out of order, and no ack fails."""
+    total = 6000
+    order: list[tuple[str, int, int]] = []
+    handled: dict[tuple[int, int], int] = {}
+    observers: list[Seen] = []
+
+    def handler(name: str) -> Any:
+        async def handle(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
+            await asyncio.sleep(0.01)  # the transaction
+            for record in records:
+                order.append((name, record.partition, record.offset))
+                handled[record.partition, record.offset] = handled.get((record.partition, record.offset), 0) + 1
+            return Progress(all_of(records))
+
+        return handle
+
+    async def load() -> None:
+        for start in range(0, total, 20):
+            await place.send([b"%d" % (start + number) for number in range(20)], partition=None)
+
+    def worker(name: str) -> Awaitable[KafkaEdge]:
+        observers.append(Seen())
+        return place.started(handler(name), observers[-1], max_records=50)
+
+    await worker("first")
+    loading = asyncio.create_task(load())
+    for turn in range(3):
+        second = await worker(f"second-{turn}")
+        mine = len(order)
+        await until(lambda mine=mine: any(name.startswith("second") for name, *_ in order[mine:]))  # type: ignore[misc]
+        await second.stop()
+    await loading
+    await until(lambda: len(handled) == total, 60)
+
+    assert max(handled.values()) == 1
+    for partition in range(PARTITIONS):
+        offsets = [offset for _, of, offset in order if of == partition]
+        assert all(later == earlier + 1 for earlier, later in pairwise(offsets))
+    assert all(ok for seen in observers for ok in seen.acks)
+
+
+async def test_stop_finishes_running_batch(place: Place) -> None:
+    """Stopping lets the running batch end and be acknowledged; the group need not wait for a session to expire."""
+    await place.send([b"1", b"2"])
+    gate, seen = Gate(), Seen()
+    edge = await place.started(gate, seen)
+    await gate.entered.wait()
+    stopping = asyncio.create_task(edge.stop())
+    await until(lambda: not stopping.done())
+    gate.go_on.set()
+    await asyncio.wait_for(stopping, 5)
+    assert gate.ours == [True, True]
+    assert seen.acks == [True]
+    assert await place.acked() == 2
+
+    began_at = time.monotonic()
+    handler = Collector()
+    await place.started(handler)
+    await place.send([b"3"])
+    await until(lambda: handler.values() == [b"3"])
+    assert time.monotonic() - began_at < 5
+
+
+# Going on --------------------------------------------------------------------------------------------------------------
+
+
+async def test_broker_stops_and_starts(stack: Servers, place: Place) -> None:
+    """The broker goes and comes back: reading, acks and replies go on by themselves, and nothing is lost."""
+    reply_topic = await place.topic("outage")
+    outages: list[BrokerAwayError] = []
+    handled: list[bytes | None] = []
+
+    async def handler(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
+        try:
+            await edge.replies.publish([Message(reply_topic, None, record.value, []) for record in records])
+        except BrokerAwayError as error:
+            outages.append(error)
+            return Progress({}, retry_after_s=0.2)
+        handled.extend(record.value for record in records)
+        return Progress(all_of(records))
+
+    edge = place.edge(handler)
+    await edge.start()
+    await place.send([b"before"])
+    await until(lambda: handled == [b"before"])
+    await asyncio.to_thread(stack.parts.stop_part, "kafka")
+    with pytest.raises(BrokerAwayError):
+        await edge.replies.publish([Message(reply_topic, None, b"into the void", [])])
+    with pytest.raises(BrokerAwayError):
+        await edge.dead_letters.publish([Message(place.topics.dead_letters(place.commands), None, b"letter", [])])
+    assert edge.health().fatal is None
+    await asyncio.to_thread(stack.parts.start_part, "kafka")
+    await place.send([b"after"])
+    await until(lambda: b"after" in handled, 60)
+
+    assert {b"before", b"after"} <= {record.value for record in await place.stored(reply_topic)}
+    await until(lambda: _is(place.acked(), 2), 30)
+    assert edge.health().closed_reply_topics == 0
+
+
+async def _is(asked: Awaitable[Any], expected: object) -> bool:
+    return bool(await asked == expected)
+
+
+async def test_start_waits_for_absent_broker(stack: Servers, place: Place) -> None:
+    """A worker that starts before its broker waits, and joins when it comes; one that is stopped meanwhile ends."""
+    await asyncio.to_thread(stack.parts.stop_part, "kafka")
+    handler = Collector()
+    patient, impatient = place.edge(handler), place.edge(Collector())
+    starting = asyncio.create_task(patient.start())
+    giving_up = asyncio.create_task(impatient.start())
+    await until(lambda: not starting.done() and not giving_up.done())
+    await asyncio.wait_for(impatient.stop(), 5)
+    await asyncio.wait_for(giving_up, 5)
+    await asyncio.to_thread(stack.parts.start_part, "kafka")
+    await asyncio.wait_for(starting, 60)
+    await place.send([b"1"])
+    await until(lambda: handler.values() == [b"1"])
+
+
+@pytest.mark.parametrize("part", ["fetching", "coordination", "loop"])
+async def test_dead_consumer_is_replaced(place: Place, part: str) -> None:
+    """aiokafka's background tasks may end for good, which it only logs; the edge notices, and reads on."""
+    seen, handler = Seen(), Collector()
+    edge = await place.started(handler, seen)
+    await place.send([b"1"])
+    await until(lambda: seen.acks == [True])
+    consumer = edge._subscriber.consumer
+    assert consumer is not None
+    match part:
+        case "fetching":
+            consumer._fetcher._fetch_task.cancel()
+        case "coordination":
+            consumer._coordinator._coordination_task.cancel()
+        case "loop":
+            for task in edge._subscriber.tasks:
+                task.cancel()
+    await until(lambda: "consumer" in seen.errors)
+    await place.send([b"2"])
+    await until(lambda: b"2" in handler.values())
+
+    assert handler.values() == [b"1", b"2"]
+    assert edge.health().fatal is None
+
+
+# Publishing ------------------------------------------------------------------------------------------------------------
+
+
+async def test_many_missing_topics_delay_nobody(place: Place) -> None:
+    """500 replies to 500 topics that do not exist are undeliverable at once, and a good reply beside them is not delayed."""
+    good = await place.topic("good")
+    edge = await place.started(Collector())
+    missing = [Message(f"{place.topics.replies}no-{number}", b"k", b"v", []) for number in range(500)]
+    for _ in range(2):
+        began_at = time.monotonic()
+        failed = await edge.replies.publish([*missing[:250], Message(good, b"k", b"v", []), *missing[250:]])
+        assert time.monotonic() - began_at < 1
+        assert {(one.index, one.reason) for one in failed} == {
+            (index, "topic does not exist") for index in range(501) if index != 250
+        }
+    assert len(await place.stored(good)) == 2
+    assert edge.health().closed_reply_topics == 500
+    listed = await place.admin.list_topics()
+    assert not [name for name in listed if ".replies.no-" in name]
+
+
+async def test_missing_topic_is_found_once_it_exists(place: Place) -> None:
+    """A topic is called missing only by a fresh look, and is looked for every second from then on."""
+    edge = await place.started(Collector())
+    name = f"{place.topics.replies}late"
+    (failed,) = await edge.replies.publish([Message(name, b"k", b"1", [])])
+    assert failed.reason == "topic does not exist"
+    assert await place.topic("late") == name
+
+    async def arrives() -> bool:
+        return not await edge.replies.publish([Message(name, b"k", b"2", [])])
+
+    await until(arrives, 5)
+    fresh = await place.topic("fresh")
+    assert not await edge.replies.publish([Message(fresh, b"k", b"v", [])])
+
+
+async def test_topic_that_takes_none(place: Place) -> None:
+    """A topic without enough replicas is closed after 5 s, once, while others work; it opens when it takes messages."""
+    seen = Seen()
+    edge = await place.started(Collector(), seen)
+    bad, good = await place.topic("bad", min_insync_replicas="2"), await place.topic("good")
+    began_at = time.monotonic()
+    first = asyncio.create_task(edge.replies.publish([Message(bad, b"k", b"1", []), Message(good, b"k", b"1", [])]))
+    slowest = 0.0
+    while not first.done():
+        sent_at = time.monotonic()
+        assert not await edge.replies.publish([Message(good, b"k", b"other", [])])
+        slowest = max(slowest, time.monotonic() - sent_at)
+    took = time.monotonic() - began_at
+    (failed,) = first.result()
+    assert (failed.index, failed.reason) == (0, "topic takes no messages")
+    assert 4.9 < took < 7
+    assert slowest < 0.5
+
+    began_at = time.monotonic()
+    (failed,) = await edge.replies.publish([Message(bad, b"k", b"2", [])])
+    assert time.monotonic() - began_at < 0.1
+    assert seen.reply_topics == [True]
+
+    await place.admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, bad, {"min.insync.replicas": "1"})])
+    await until(lambda: seen.reply_topics == [True, False], 10)
+    assert not await edge.replies.publish([Message(bad, b"k", b"3", [])])
+    assert [record.value for record in await place.stored(bad)] == [b"1", b"3"]
+
+
+async def test_deleted_topic(place: Place) -> None:
+    """A topic that is deleted under our hands is closed, others go on, and it takes replies again when it is back."""
+    edge = await place.started(Collector())
+    gone, good = await place.topic("gone"), await place.topic("good")
+    assert not await edge.replies.publish([Message(gone, b"k", b"1", []), Message(good, b"k", b"1", [])])
+    await place.admin.delete_topics([gone])
+    failed = await edge.replies.publish([Message(gone, b"k", b"2", []), Message(good, b"k", b"2", [])])
+    assert [one.index for one in failed] == [0]
+    assert not await edge.replies.publish([Message(good, b"k", b"3", [])])
+    assert await place.topic("gone") == gone
+
+    async def arrives() -> bool:
+        return not await edge.replies.publish([Message(gone, b"k", b"4", [])])
+
+    await until(arrives, 15)
+
+
+async def test_topic_with_a_small_limit(place: Place) -> None:
+    """What is too large for its topic is named, its batch's others arrive, and the topic goes on working."""
+    edge = await place.started(Collector())
+    small = await place.topic("small", max_message_bytes="2000")
+    messages = [Message(small, b"k", bytes(5000 if number in {3, 7} else 300), []) for number in range(20)]
+    for turn in range(1, 4):
+        failed = await edge.replies.publish(messages)
+        assert [(one.index, one.reason) for one in failed] == [
+            (3, "message too large for the topic"),
+            (7, "message too large for the topic"),
+        ]
+        assert len(await place.stored(small)) == 18 * turn
+    huge = Message(small, b"k", bytes(3 << 20), [])
+    (failed_at_home,) = await edge.replies.publish([huge])
+    assert failed_at_home.reason == "message too large for the topic"
+    assert seen_errors(edge) == []
+
+
+def seen_errors(edge: KafkaEdge) -> list[str]:
+    observer = edge._observer
+    assert isinstance(observer, Seen)
+    return observer.errors
+
+
+async def test_producer_out_of_order_is_replaced(place: Place) -> None:
+    """A producer whose sequence numbers are out of order would fail for ever; it is replaced within the same call."""
+    edge = await place.started(Collector())
+    topic, other = await place.topic("sequence"), await place.topic("other")
+    assert not await edge.replies.publish([Message(topic, b"k", b"1", []), Message(other, b"k", b"1", [])])
+    producer = edge._publisher._producer  # type: ignore[attr-defined]
+    producer._txn_manager.increment_sequence_number(TopicPartition(topic, 0), 5)
+    assert not await edge.replies.publish([Message(topic, b"k", b"2", []), Message(other, b"k", b"2", [])])
+
+    assert "producer" in seen_errors(edge)
+    assert [record.value for record in await place.stored(topic)] == [b"1", b"2"]
+    assert b"2" in {record.value for record in await place.stored(other)}
+
+
+async def test_replies_keep_their_bytes(place: Place) -> None:
+    """Keys, values and header values go out as they are; the key chooses the partition as Java and aiokafka do."""
+    edge = await place.started(Collector())
+    topic = await place.topic("bytes", partitions=5)
+    keys = [uuid.uuid4().hex.encode()[:length] for length in range(1, 33)]
+    headers = [("a", b"\xff\x00"), ("a", b"again"), ("b", b"")]
+    assert not await edge.replies.publish([Message(topic, key, b"\x00\xff", headers) for key in keys])
+    assert not await edge.replies.publish([Message(topic, None, b"v", [], partition=3)])
+    found = await place.stored(topic)
+    for key in keys:
+        await place.producer.send_and_wait(topic, b"by aiokafka", key=key)
+    theirs = {record.key: record.partition for record in await place.stored(topic) if record.value == b"by aiokafka"}
+
+    assert {record.key: record.partition for record in found if record.key} == theirs
+    assert all(record.value == b"\x00\xff" and list(record.headers) == headers for record in found if record.key)
+    assert [record.partition for record in found if record.key is None] == [3]
+
+
+async def test_dead_letters(place: Place) -> None:
+    """Dead letters of any shape are stored; without their topic nothing is, and the batch has to come again."""
+    edge = await place.started(Collector())
+    letters = place.topics.dead_letters(place.commands)
+    await edge.dead_letters.publish(
+        [
+            Message(letters, None, None, [("dlq.reason", b"x")]),
+            Message(letters, b"k", bytes(1024 * 1024), [("dlq.detail", bytes(32 * 1024))]),
+            Message(letters, b"", b"", []),
+        ]
+    )
+    found = {(record.key, len(record.value or b"")) for record in await place.stored(letters)}
+    assert found == {(None, 0), (b"k", 1024 * 1024), (b"", 0)}
+    with pytest.raises(BrokerAwayError, match="does not exist"):
+        await edge.dead_letters.publish([Message("nowhere", b"k", b"v", [])])
+
+
+# Setting up ------------------------------------------------------------------------------------------------------------
+
+
+async def test_create_topics(place: Place) -> None:
+    """Topics are made as the contract says; an existing one is left as it is, and what differs is named."""
+    topics = Topics(f"e{uuid.uuid4().hex[:10]}")
+    async with TopicAdmin(place.servers, PLAINTEXT) as admin:
+        made = await admin.create_topics(topics, partitions=3)
+        again = await admin.create_topics(topics, partitions=3)
+        other = await admin.create_topics(topics, partitions=5)
+        with pytest.raises(KafkaAccessError, match="replication factor"):
+            await admin.create_topics(Topics(topics.prefix + "x"), replication_factor=9)
+
+    assert {report.outcome for report in made} == {"created"}
+    assert {report.outcome for report in again} == {"exists"}
+    assert str(other[0]) == f"{topics.commands}: exists, but it has 3 partitions, not 5"
+    keys = ["message.timestamp.type", "retention.ms", "max.message.bytes"]
+    found = {}
+    for name in (topics.commands, topics.queries, topics.dead_letters(topics.commands)):
+        resource = ConfigResource(ConfigResourceType.TOPIC, name, dict.fromkeys(keys))
+        (response,) = await place.admin.describe_configs([resource])
+        found[name] = [value for _, value, *_ in sorted(response.resources[0][4])]
+    assert found == {
+        topics.commands: ["1048576", "LogAppendTime", "604800000"],
+        topics.queries: ["1048576", "LogAppendTime", "3600000"],
+        topics.dead_letters(topics.commands): ["1114112", "CreateTime", "1209600000"],
+    }
+
+
+async def test_unfit_topics(place: Place) -> None:
+    """A worker refuses missing topics, producers' timestamps, and records that outlive the outcomes; it says which."""
+    with pytest.raises(TopicsUnfitError, match=r"nowhere\.commands does not exist .*nowhere\.commands\.dead-letters"):
+        await place.edge(Collector(), topics=Topics("nowhere"), topic="nowhere.commands").start()
+    with pytest.raises(TopicsUnfitError, match="may keep a record for 8 days"):
+        await place.edge(Collector(), outcomes_kept=timedelta(days=8)).start()
+    await place.admin.alter_configs(
+        [ConfigResource(ConfigResourceType.TOPIC, place.commands, {"message.timestamp.type": "CreateTime"})]
+    )
+    with pytest.raises(TopicsUnfitError, match="message.timestamp.type=CreateTime"):
+        await place.edge(Collector(), outcomes_kept=timedelta(days=30)).start()
+
+
+async def test_refused_credentials(place: Place, tmp_path: Path) -> None:
+    """Security that the broker does not have, or a file that is not there, is one readable error, at once."""
+    security = KafkaSecurity("SASL_PLAINTEXT", "PLAIN", "somebody", "secret")
+    with pytest.raises(KafkaAccessError, match="refuses our credentials") as refused:
+        await place.edge(Collector(), security=security).start()
+    assert "secret" not in str(refused.value)
+    with pytest.raises(KafkaAccessError, match="does not speak TLS"):
+        await place.edge(Collector(), security=KafkaSecurity("SSL")).start()
+
+
+# Calling ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_request_client(place: Place) -> None:
+    """A caller's requests find their own replies, many at once; one without a reply times out."""
+
+    async def echo(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
+        replies = []
+        for record in records:
+            headers = dict(record.headers)
+            if record.value != b"ignore me":
+                to, correlation_id = headers["reply_to"] or b"", headers["correlation_id"] or b""
+                replies.append(Message(to.decode(), correlation_id, record.value, [("correlation_id", correlation_id)]))
+        await edge.replies.publish(replies)
+        return Progress(all_of(records))
+
+    edge = place.edge(echo)
+    await edge.start()
+    async with RequestClient(place.servers, place.topics.prefix, "caller", PLAINTEXT) as client:
+        answers = await asyncio.gather(
+            *(client.request(place.commands, b"k", b"%d" % number, [("x", b"y")], 20) for number in range(200))
+        )
+        assert [body for _, body in answers] == [b"%d" % number for number in range(200)]
+        assert len({headers["correlation_id"] for headers, _ in answers}) == 200
+        named, _ = await client.request(place.commands, b"k", b"1", [("correlation_id", b"mine")], 20)
+        assert named["correlation_id"] == "mine"
+        with pytest.raises(TimeoutError):
+            await client.request(place.commands, b"k", b"ignore me", [], 0.3)
+        with pytest.raises(NotPublishedError, match="does not exist"):
+            await client.request("nowhere", b"k", b"v", [], 5)
