@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from contracts import messages
 from contracts.errors import (
@@ -24,6 +24,9 @@ from contracts.products import (
     RuleResult,
 )
 from handlers.page import Found
+
+PRODUCT_SPACE: Final = "product:mnemonic"
+"""Where `get_product` by mnemonic is cached; every change of a product clears its name there."""
 
 
 @dataclass(frozen=True, slots=True)

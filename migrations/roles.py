@@ -38,6 +38,7 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "schema_changes": "select, update",
     "schema_change_log": "select, insert",
     "worker_heartbeats": ROWS,
+    "dead_letter_actions": KEPT,
 }
 """What a worker needs, by table. A revision that adds a table adds its line here; a test compares the two."""
 

@@ -1,7 +1,7 @@
 """Validation rules as the legacy column `products.old_validations` holds them: a JSON array in text.
 
-Anything may stand in it. What cannot be read becomes a rule that is always in force and cannot be evaluated: an order is
-then told so, instead of passing unchecked.
+Anything may stand in it. What cannot be read becomes a rule that is always in force and cannot be evaluated: an order
+is then told so, instead of passing unchecked.
 """
 
 from datetime import date

@@ -11,7 +11,7 @@ from persistence.engine import Connection
 from persistence.identity_map import Journal
 from persistence.rowset import RowSet
 
-_SUM: Final = """
+SUM: Final = """
 select product_id::text, sum(amount)::bigint as amount
 from product_holds where product_id = any($1::uuid[]) group by product_id"""
 _DELTAS: Final = RowSet("product_holds", {"product_id": "uuid", "amount": "bigint"})
@@ -27,7 +27,7 @@ class ProductHolds:
 
     async def load(self, connection: Connection, product_ids: Sequence[str]) -> None:
         """Count the holds of products that may be deleted; their rows are locked, by an earlier statement."""
-        rows = await connection.fetch(_SUM, product_ids) if product_ids else ()
+        rows = await connection.fetch(SUM, product_ids) if product_ids else ()
         self._stored = dict.fromkeys(product_ids, 0) | {row["product_id"]: row["amount"] for row in rows}
 
     def count(self, product_id: str) -> int:

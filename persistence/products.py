@@ -24,7 +24,6 @@ MNEMONIC_SPACE: Final = "mnemonic"
 
 _OLD: Final = "old_catalog_field"
 _NEW: Final = "new_catalog"
-BOTH: Final = frozenset({_OLD, _NEW})
 
 LockMode = Literal["for update", "for no key update", "for key share"]
 
@@ -54,7 +53,7 @@ def product_of(row: Any) -> Product:  # noqa: ANN401 - asyncpg's Record has no t
 
 
 def _catalog(text: str | None) -> dict[str, object]:
-    """Read a catalogue. The legacy column may hold what is no JSON object: it is shown as empty, and not overwritten."""
+    """Read a catalogue. The legacy text may be no JSON object: that is shown as empty, and not overwritten."""
     try:
         value = orjson.loads(text or "{}")
     except ValueError:
@@ -159,8 +158,8 @@ def _inserting(written: tuple[str, ...]) -> RowSet:
 def _updating(columns: CatalogueColumns) -> str:
     """Write the statement that updates products.
 
-    A catalogue that was not changed (null) stays as it stands in the column that is read, whatever that is. The one that
-    is only written beside the old one then follows it, by an expression of the row's own: also where it was stale.
+    A catalogue that was not changed (null) stays as it stands in the column that is read, whatever that is. The column
+    that is only written then follows it, by an expression of the row's own: also where it was stale.
     """
     sets = {name: f"r.{name}" for name in ("overview", "is_confidential", "category", "tags", "version", "updated_at")}
     sets["old_validations"] = "case when r.new_rules then null else t.old_validations end"
@@ -281,7 +280,7 @@ class ProductBatch:
             msg = "a product was created anew before its row was locked"
             raise StaleReadError(msg)
         self._products.load(products, mnemonics)
-        if BOTH <= set(columns.written):
+        if len(columns.written) > 1:
             self._catalogues = {row["id"]: (row["old_text"], row["new_text"]) for row in rows if row["changes"]}
         await self._load_versions(connection, products, declared.versions)
         await self._load_rules(connection, products, declared.rules)
@@ -454,13 +453,14 @@ class ProductBatch:
 
 @cache
 def _lock(mode: LockMode, columns: CatalogueColumns) -> str:
-    """Write the statement that locks products. The catalogue is read, and copied out of its table, only if it may change."""
+    """Write the statement that locks products. The catalogue, which may be large, is read only where it may change."""
     changes = "p.mnemonic = any($2::text[])"
     read = f"case when {changes} then p.{columns.read}::text end"
     both = ""
-    if BOTH <= set(columns.written):
+    if len(columns.written) > 1:
         both = (
-            f", case when {changes} then p.{_OLD} end as old_text, case when {changes} then p.{_NEW}::text end as new_text"
+            f", case when {changes} then p.{_OLD} end as old_text"
+            f", case when {changes} then p.{_NEW}::text end as new_text"
             f", {changes} and p.{_NEW} is not null as changes"
         )
     return f"""

@@ -41,12 +41,12 @@ on conflict (customer_id, category) do update set
 
 _ADD: Final = add_to_summaries("unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::numeric[], $5::timestamptz[])")
 _ADD_CATEGORIES: Final = add_to_categories("unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[])")
-_LOOK_UP_LAST: Final = """
+LOOK_UP_LAST: Final = """
 update customer_summaries s set last_order_at = (
   select o.created_at from orders o where o.customer_id = s.customer_id and o.status = 'placed'
   order by o.created_at desc limit 1)
 where s.customer_id = any($1::uuid[])"""
-_LOOK_UP_LAST_OF_CATEGORIES: Final = """
+LOOK_UP_LAST_OF_CATEGORIES: Final = """
 update customer_category_counts c set last_order_at = (
   select o.created_at from orders o
   where o.customer_id = c.customer_id and o.category = c.category and o.status = 'placed'
@@ -111,14 +111,14 @@ class SummaryDeltas:
             _ADD,
             ((key, one.all_orders, one.placed_orders, one.spent, one.last_order_at) for key, one in living),
         )
-        await _execute(connection, _LOOK_UP_LAST, ((key,) for key, one in living if one.cancelled))
+        await _execute(connection, LOOK_UP_LAST, ((key,) for key, one in living if one.cancelled))
 
     async def _flush_categories(self, connection: Connection, deleted: Collection[str]) -> None:
         living = sorted(item for item in self._categories.items() if item[0][0] not in deleted)
         await _execute(
             connection, _ADD_CATEGORIES, ((*key, one.placed_orders, one.last_order_at) for key, one in living)
         )
-        await _execute(connection, _LOOK_UP_LAST_OF_CATEGORIES, (key for key, one in living if one.cancelled))
+        await _execute(connection, LOOK_UP_LAST_OF_CATEGORIES, (key for key, one in living if one.cancelled))
 
 
 async def _execute(connection: Connection, statement: str, rows: Iterable[tuple[object, ...]]) -> None:

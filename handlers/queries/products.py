@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC
-from typing import Final
 
 import orjson
 
@@ -21,6 +20,7 @@ from contracts.products import (
 from handlers.context import Context
 from handlers.page import page_of, read_cursor
 from handlers.product import (
+    PRODUCT_SPACE,
     ProductDetail,
     ProductPage,
     ProductSearch,
@@ -33,9 +33,6 @@ from handlers.queries.asked import Asked
 from handlers.readers import Readers
 from handlers.result import Failure, Result, Success
 from handlers.rules import StepBudget, Verdict
-
-PRODUCT_SPACE: Final = "product:mnemonic"
-"""Where `get_product` by mnemonic is cached; every change of a product clears its name there."""
 
 
 async def get_products(asked: Sequence[Asked[GetProduct]], readers: Readers) -> Sequence[Result]:

@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from migrations import runner
 from persistence.engine import PoolSettings, create_engine
 from tests.servers import Servers
 
@@ -21,27 +20,27 @@ Connect = Callable[[], Awaitable[Session]]
 
 
 @pytest.fixture
-async def database(stack: Servers) -> AsyncIterator[str]:
-    """The URL of a new, empty database; dropped after the test, with whoever is still connected."""
+async def database(request: pytest.FixtureRequest, stack: Servers, template_database: str) -> AsyncIterator[str]:
+    """The URL of a new database: empty, or migrated where the test asks for that; dropped afterwards."""
+    template = f'template "{template_database}"' if "migrated" in request.fixturenames else ""
     name = f"migrations_{uuid.uuid4().hex[:12]}"
     server = await asyncpg.connect(stack.env.database_url)
-    await server.execute(f"create database {name}")
+    await server.execute(f"create database {name} {template}")
     yield stack.database(name)
     await server.execute(f"drop database {name} with (force)")
     await server.close()
 
 
 @pytest.fixture
-async def migrated(database: str) -> str:
-    """The URL of a database at the head of the main branch."""
-    await runner.upgrade(database)
+def migrated(database: str) -> str:
+    """The URL of the test's database, which is at the head of the main branch."""
     return database
 
 
 @pytest.fixture
 def migrated_as_superuser(stack: Servers, migrated: str) -> str:
-    """The URL of that database for a superuser; servers that were given have one user for everything."""
-    admin = getattr(stack.env, "database_admin_url", stack.env.database_url)
+    """The same for a superuser; servers that were given have one user for everything."""
+    admin: str = getattr(stack.env, "database_admin_url", stack.env.database_url)
     return urlunsplit(urlsplit(admin)._replace(path=urlsplit(migrated).path))
 
 

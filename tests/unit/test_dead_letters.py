@@ -166,7 +166,7 @@ def test_a_replay_is_believed_for_what_was_signed() -> None:
     """The caller, its roles, and where and when the message first arrived come from the signed headers."""
     found = believed(brought_back(put_aside(Stored([("message_id", b"m")]))))
 
-    assert (found.identity.caller, found.identity.roles, found.operator) == ("iss\nada", {"catalog_writer"}, None)
+    assert (found.identity.caller, found.identity.roles, found.operator) == ("iss\nada", SENDER.roles, None)
     assert (found.origin.partition, found.origin.offset, found.origin.timestamp_ms) == (3, 7, 1_600_000_000_000)
     assert found.original.headers == [("message_id", b"m")]
     assert REPLAYS.recognise(Stored([("dlq.caller", b"\nroot")])) is None
