@@ -10,6 +10,8 @@ KINDS: Mapping[str, Kind] = {
     for area in (
         customers.COMMANDS,
         customers.QUERIES,
+        products.COMMANDS,
+        products.QUERIES,
         orders.COMMANDS,
         orders.QUERIES,
         outcomes.QUERIES,

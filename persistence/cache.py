@@ -158,7 +158,7 @@ class RedisCache:
         self,
         redis: RedisClient | None,
         primary: Engine,
-        watch: CacheWatch,
+        watch: CacheWatch | None = None,
         *,
         strict: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -184,7 +184,8 @@ class RedisCache:
         looked = await self._look(space, [name for name in names if name not in barred], token)
         if looked is None:
             return await load(names)
-        self._watch.on_cache_read(len(looked.found), len(names) - len(looked.found))
+        if self._watch is not None:
+            self._watch.on_cache_read(len(looked.found), len(names) - len(looked.found))
         found = looked.found
         if looked.leased or barred:
             found.update(await self._load(space, looked.leased, barred, token, load))
@@ -270,7 +271,8 @@ class RedisCache:
                 self._clearing.trip()
             else:
                 return
-        self._watch.on_cache_delayed(len(keys))
+        if self._watch is not None:
+            self._watch.on_cache_delayed(len(keys))
         async with connected(self._primary) as connection:
             await connection.execute(_RECORD, sorted(keys))
 

@@ -269,9 +269,11 @@ async def advance(
     `by` says who asked, for the log of steps. In this order: the step must be legal; live workers must all act by the
     present phase; the gate must find the data in order (it reads, holds nothing, and its finding stays true, as every
     write keeps both columns alike until the phase changes); then the lock is taken and the phase changed, if it still
-    is what it was. A crash at any point leaves the change before or after the step, never between.
+    is what it was. A crash leaves the change before or after the step, never between; to ask again is right.
+    Never call it while holding `SHARED_LOCK`: it would wait for its own caller.
 
-    Raises `PhaseRefusedError` with the reason, `UnknownPhaseError` for a change or phase that has no name here.
+    Raises `PhaseRefusedError` with the reason, `UnknownPhaseError` for a change or phase that has no name here; the
+    driver's errors pass through.
     """
     bounds = patience or StepPatience()
     before = await _standing(engine, change)

@@ -60,35 +60,36 @@ class RedisAwayError(Exception):
 #
 # What it costs: requests far from the limit are judged together, by one count and one ZADD a caller. Near the limit a
 # request costs a few calls of O(log n); only where accepted ones stand on both sides of it are the runs between them
-# looked at. The span in which a refused request was blocked is kept for the rest of the batch, until something is
+# looked at. The span in which a refused request was blocked is known for the rest of the batch, until something is
 # accepted: a flood of refusals costs one look-up each, and writes nothing.
 _SCRIPT: Final = """
 local function score(number) return string.format('%.0f', number) end
 
-local function runs(key, first, last, limit)
-  local starts = redis.call('ZRANGE', key, first, last, 'WITHSCORES')
-  local ends = redis.call('ZRANGE', key, first + limit - 1, last + limit - 1, 'WITHSCORES')
-  return starts, ends
-end
-
--- When would a request of time t pass? t itself, if it passes now.
-local function passes_at(key, t, limit, window)
-  local total = redis.call('ZCOUNT', key, '(' .. score(t - window), '(' .. score(t + window))
-  if total < limit then return t end
-  local first = redis.call('ZCOUNT', key, '-inf', score(t - window))
-  local size = redis.call('ZCARD', key)
-  local at, step = t, 1
-  while first + limit <= size do
-    local starts, ends = runs(key, first, first + step - 1, limit)
-    for i = 2, #ends, 2 do
-      local a, b = tonumber(starts[i]), tonumber(ends[i])
-      if b - window >= at then return at end
-      if b - a < window and a + window > at then at = a + window end
+-- When would a request of time t pass? t itself, if it passes now. What blocks a time are the runs that begin less than
+-- a window before it, end less than a window after it and are shorter than one; the last of them blocks it longest.
+local function passes_at(key, t, limit, window, known_from, known_until)
+  local at = t
+  while true do
+    if at >= known_from and at < known_until then return known_until end
+    local first = redis.call('ZCOUNT', key, '-inf', score(at - window))
+    local last = redis.call('ZCOUNT', key, '-inf', '(' .. score(at + window)) - limit
+    local free, step = at, 1
+    while last >= first and at == free do
+      local from = math.max(first, last - step + 1)
+      local starts = redis.call('ZRANGE', key, from, last, 'WITHSCORES')
+      local ends = redis.call('ZRANGE', key, from + limit - 1, last + limit - 1, 'WITHSCORES')
+      for i = #starts, 2, -2 do
+        local a = tonumber(starts[i])
+        if tonumber(ends[i]) - a < window then
+          at = a + window
+          break
+        end
+      end
+      last = from - 1
+      step = math.min(step * 4, 256)
     end
-    first = first + step
-    step = math.min(step * 4, 256)
+    if at == free then return at end
   end
-  return at
 end
 
 local refused, number, keep = {}, 0, tonumber(ARGV[2])
@@ -119,10 +120,7 @@ for k, caller in ipairs(cjson.decode(ARGV[1])) do
       number = number + 1
       local t, member = request[1], request[2]
       if t >= newest - keep and not redis.call('ZSCORE', key, member) then
-        local at = blocked_until
-        if t < blocked_from or t >= blocked_until then
-          at = passes_at(key, t, limit, window)
-        end
+        local at = passes_at(key, t, limit, window, blocked_from, blocked_until)
         if at > t then
           blocked_from, blocked_until = t, at
           refused[#refused + 1] = number

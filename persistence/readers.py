@@ -1,17 +1,35 @@
 """Everything that a query may read, in one place."""
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
+from handlers.readers import Cache
+from handlers.rules import RuleBook
+from persistence.cache import RedisCache
 from persistence.customers import CustomerTable
+from persistence.engine import Engine
 from persistence.order_queries import OrderTable, SummaryTable
 from persistence.outcomes import OutcomeTable
+from persistence.product_queries import CatalogueReads, ProductTable
 
 
 class TableReaders:
-    """Readers on the primary, or on a replica that is known to have replayed enough."""
+    """Readers on the primary, or on a replica that is known to have replayed enough.
 
-    def __init__(self, primary: AsyncEngine, reading: AsyncEngine) -> None:
+    Cache, rule book and what is remembered of the catalogue's phase are the process's: made once, given to all.
+    """
+
+    def __init__(
+        self,
+        primary: Engine,
+        reading: Engine,
+        cache: Cache | None = None,
+        rule_book: RuleBook | None = None,
+        catalogue: CatalogueReads | None = None,
+    ) -> None:
+        catalogue = catalogue or CatalogueReads()
         self.customers = CustomerTable(reading)
+        self.products = ProductTable(reading, catalogue)
+        self.primary_products = ProductTable(primary, catalogue)
         self.orders = OrderTable(reading)
         self.summaries = SummaryTable(reading)
         self.outcomes = OutcomeTable(primary)
+        self.cache = cache or RedisCache(None, primary)
+        self.rule_book = rule_book or RuleBook(caching=False)

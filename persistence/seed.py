@@ -210,7 +210,8 @@ items as (
   select id, place, (array['base', 'extra'])[place + 1], place + 1, jsonb_build_object('pieces', place + 1)
   from versions, generate_series(0, 1) as place)
 insert into counter_deltas (counter, label, amount)
-select '{SEEDED_PRODUCTS}', '', count(*) from numbered"""
+select '{SEEDED_PRODUCTS}', '', count(*) from numbered
+union all select '{counters.PRODUCTS}', '', count(*) from numbered"""
 
 
 # Orders: customers, then products are locked, as in every batch; what is made of them is collected in temporary tables

@@ -1,8 +1,9 @@
 """The unit of work of a batch of commands: one transaction, a number of statements that does not depend on its size.
 
-Its way: names are locked, then rows by table, then children are read; use cases change what was loaded in memory, one
-message at a time; the flush releases unique values, then writes net states, counters, erasures and at last the
-outcomes. Whoever dies before the commit leaves nothing; after it, the stored outcome speaks for the message.
+Its way: the phases of schema changes are held, names are locked, then rows by table, then children are read; use cases
+change what was loaded in memory, one message at a time; the flush releases unique values, then writes net states,
+counters, erasures and at last the outcomes. Whoever dies before the commit leaves nothing; after it, the stored outcome
+speaks for the message.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -10,51 +11,84 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
-
-from sqlalchemy.ext.asyncio import AsyncEngine
+from typing import Final
 
 from contracts.kinds import Keys
+from handlers.rules import RuleBook
 from persistence import outcomes
 from persistence.counters import CounterDeltas
 from persistence.customers import EMAIL_SPACE, CustomerBatch
-from persistence.engine import Connection, transaction
+from persistence.engine import Connection, Engine, transaction
 from persistence.faults import StaleReadError
 from persistence.identity_map import Journal
 from persistence.name_locks import lock_names
 from persistence.orders import OrderBatch
 from persistence.outcomes import Outcome
+from persistence.phases import PRODUCT_CATALOG, SHARED_LOCK, CatalogueColumns, catalogue_columns, known_phases
 from persistence.product_holds import ProductHolds
+from persistence.product_queries import DriftWatch
+from persistence.products import MNEMONIC_SPACE, DeclaredProducts, ProductBatch
 from persistence.summaries import SummaryDeltas
+
+_STANDING: Final = """
+select m.stamped_before, c.change, c.phase from outcome_mark m left join schema_changes c on true"""
 
 
 class BatchUnitOfWork:
     """What the use cases of one batch share; made by `begin`, never reused."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, rule_book: RuleBook, drift_watch: DriftWatch | None) -> None:
         self._connection = connection
+        self._drift_watch = drift_watch
+        self._catalogue: CatalogueColumns | None = None
+        self.rule_book = rule_book
         self._journal = Journal()
         self._cache_keys: list[str] = []
         self.customers = CustomerBatch(self._journal)
         self.holds = ProductHolds(self._journal)
+        self.products = ProductBatch(self._journal, self.holds, self.touches_cache)
         self.orders = OrderBatch(self._journal, self.holds)
 
     async def load(self, declared: Iterable[Keys], mark_seen: datetime) -> None:
         """Lock and load everything that the batch's messages declared, in the one order of locks.
 
-        Raises `StaleReadError` when the purge mark moved since the look-up: an outcome may have been purged between.
+        Raises `StaleReadError` when the purge mark moved since the look-up: an outcome may have been purged between;
+        `UnknownPhaseError` when the database is in a phase that this release does not know.
         """
         keys = list(declared)
-        if await self._connection.fetchval("select stamped_before from outcome_mark") != mark_seen:
-            msg = "the purge mark moved since the look-up"
-            raise StaleReadError(msg)
+        columns = await self._read_standing(mark_seen)
         customers = _sorted(key.customers for key in keys)
         emails = _sorted(key.emails for key in keys)
         orders = _sorted(key.orders for key in keys)
         held = await self.customers.peek(self._connection, customers)
         ordered = await self.orders.peek(self._connection, orders)
-        await lock_names(self._connection, ((EMAIL_SPACE, name) for name in {*emails, *held.values()}))
+        products = DeclaredProducts(
+            changed=_sorted(key.products for key in keys),
+            deleted=frozenset(chain.from_iterable(key.products_deleted for key in keys)),
+            held=_sorted([*(key.products_held for key in keys), *ordered.values()]),
+            versions=sorted({pair for key in keys for pair in key.product_versions}),
+            rules=_sorted(chain.from_iterable((key.product_rules, key.products_held) for key in keys)),
+        )
+        await lock_names(
+            self._connection,
+            [
+                *((EMAIL_SPACE, name) for name in {*emails, *held.values()}),
+                *((MNEMONIC_SPACE, name) for name in products.changed),
+            ],
+        )
         await self.customers.load(self._connection, customers, emails, held)
+        await self.products.load(self._connection, products, columns)
         await self.orders.load(self._connection, orders, ordered)
+
+    async def _read_standing(self, mark_seen: datetime) -> CatalogueColumns:
+        """Read purge mark and phases in one statement: the one after the lock that holds the phases, see `begin`."""
+        rows = await self._connection.fetch(_STANDING)
+        if rows[0]["stamped_before"] != mark_seen:
+            msg = "the purge mark moved since the look-up"
+            raise StaleReadError(msg)
+        phases = known_phases((row["change"], row["phase"]) for row in rows if row["change"] is not None)
+        self._catalogue = catalogue_columns(phases[PRODUCT_CATALOG])
+        return self._catalogue
 
     def touches_cache(self, key: str) -> None:
         """Note that the current message's effect outdates a cached value."""
@@ -73,12 +107,16 @@ class BatchUnitOfWork:
 
     async def flush(self) -> None:
         """Write what the messages changed: release, then net states, then counters."""
+        assert self._catalogue is not None
         await self.customers.release(self._connection)
+        await self.products.release(self._connection)
         await self.customers.write(self._connection)
+        await self.products.write(self._connection, self._catalogue)
         await self.orders.write(self._connection)
-        await self.holds.flush(self._connection, ())
+        await self.holds.flush(self._connection, self.products.deleted())
         deltas, summaries = CounterDeltas(), SummaryDeltas()
         self.customers.count(deltas)
+        self.products.count(deltas)
         self.orders.count(summaries, deltas)
         await summaries.flush(self._connection, self.customers.deleted())
         await deltas.flush(self._connection)
@@ -101,6 +139,8 @@ class BatchUnitOfWork:
     async def commit(self) -> None:
         """Make it true. The one commit for messages."""
         await self._connection.execute("commit")
+        if self._drift_watch is not None:
+            self._drift_watch.on_catalogue_compared(*self.products.drift())
 
 
 def _sorted(groups: Iterable[Iterable[str]]) -> list[str]:
@@ -108,7 +148,12 @@ def _sorted(groups: Iterable[Iterable[str]]) -> list[str]:
 
 
 @asynccontextmanager
-async def begin(engine: AsyncEngine) -> AsyncIterator[BatchUnitOfWork]:
-    """Begin a batch's transaction. It is rolled back unless `commit` was called."""
-    async with transaction(engine) as connection:
-        yield BatchUnitOfWork(connection)
+async def begin(
+    engine: Engine, rule_book: RuleBook | None = None, drift_watch: DriftWatch | None = None
+) -> AsyncIterator[BatchUnitOfWork]:
+    """Begin a batch's transaction. It is rolled back unless `commit` was called.
+
+    Every schema change is held in its phase from the first statement on; `load` reads the phases in the next one.
+    """
+    async with transaction(engine, SHARED_LOCK) as connection:
+        yield BatchUnitOfWork(connection, rule_book or RuleBook(caching=False), drift_watch)

@@ -1,10 +1,13 @@
 """The composition root: the only place where settings, engine, broker, clock and ids meet. Tests build another one."""
 
+import asyncio
 import os
 import platform
+import signal
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ from handlers.queries import QUERIES
 from handlers.readers import Readers
 from migrations import runner
 from persistence.engine import Engine, PoolSettings, create_engine
+from persistence.pool_use import connections_in_use
 from persistence.rate_limits import RedisWindows
 from persistence.readers import TableReaders
 from workers import worker
@@ -32,7 +36,7 @@ from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey
 from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
 from workers.background import fold_counters
-from workers.checks import StartRefusedError, check_database
+from workers.checks import StartRefusedError, check_database, why_unusable
 from workers.fault_points import FaultPoints
 from workers.health import Vitals, health_app
 from workers.kafka.client import RequestClient
@@ -40,6 +44,8 @@ from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.security import KafkaSecurity, SecurityConfigError
 from workers.kafka.topics import DEAD_LETTER_BYTES, TopicAdmin
+from workers.liveness import stuck_because, until_stuck
+from workers.outcome_purge import OutcomePurge
 from workers.pipeline.answering import Answering
 from workers.pipeline.commands import CommandPipeline
 from workers.pipeline.dead_letters import DeadLetters
@@ -50,8 +56,11 @@ from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays
 from workers.settings import Settings
 from workers.telemetry import logs
+from workers.telemetry.dead_letters import CountedDeadLetters
 from workers.telemetry.metrics import Metrics
+from workers.telemetry.shared_windows import WatchedWindows
 from workers.telemetry.watching import Watching
+from workers.verify.run import Account, Plan, Verification
 
 OPERATOR_ERRORS: Final = (
     StartRefusedError,
@@ -157,7 +166,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
     logs.configure(settings.observing.log_level, settings.observing.log_format, name)
     topics = Topics(settings.kafka.topic_prefix)
     metrics = Metrics()
-    watching = Watching(metrics, KINDS, settings.observing.log_successes_per_s)
+    watching = Watching(metrics, KINDS, settings.observing.log_successes_per_s, slow_s=settings.database.slow_ms / 1000)
     fault_points = FaultPoints(settings.process.fault_point)
     edge = KafkaEdge(
         bootstrap_servers=settings.kafka.bootstrap_servers,
@@ -178,7 +187,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
     reply_topics = ReplyTopics(settings.domain.reply_topics, topics.prefix)
     redis_url = _secret(settings.redis.url)
     rate_limit = RateLimit(
-        RedisWindows(redis_url, topics.prefix) if redis_url is not None else None,
+        WatchedWindows(RedisWindows(redis_url, topics.prefix), watching) if redis_url is not None else None,
         limit=settings.rate.requests,
         window_s=settings.rate.window_s,
         overrides=settings.rate.overrides,
@@ -196,12 +205,14 @@ def _parts(settings: Settings, role: Role) -> Parts:
     refusal = Refusal(KINDS, rate_limit, time.time, new_id, settings.domain.refuse_sunset_versions)
     answering = Answering(
         edge.replies,
-        edge.dead_letters,
+        CountedDeadLetters(edge.dead_letters, metrics.dead_letters),
         DeadLetters(topics, replays_of(settings).signing_key, name, time.time, DEAD_LETTER_BYTES),
         _no_cache,
         fault_points,
     )
     primary = engine_of(settings, name)
+    metrics.pool_in_use.labels("primary").set_function(partial(connections_in_use, primary))
+    metrics.pool_limit.labels("primary").set(settings.database.pool_size + settings.database.max_overflow)
     return Parts(
         settings,
         role,
@@ -232,16 +243,25 @@ def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Seque
             await check_database(engine)
         await parts.edge.start()
 
+    def stuck() -> str | None:
+        return stuck_because(parts.edge.health(), parts.watching.outage, observing.stuck_after_s)
+
     async def failed() -> str:
-        return await parts.edge.failed()
+        ends = [
+            asyncio.ensure_future(parts.edge.failed()),
+            asyncio.ensure_future(until_stuck(stuck, observing.stuck_after_s)),
+        ]
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            return done.pop().result()
+        finally:
+            for end in ends:
+                end.cancel()
 
     async def vitals() -> Vitals:
-        health = parts.edge.health()
-        stuck = health.fatal
-        if stuck is None and health.stuck_s > observing.stuck_after_s:
-            stuck = f"no progress for {health.stuck_s:.0f} s while there is work"
-        unready = None if health.joined else "has not joined its group yet"
-        return Vitals(stuck, unready)
+        if not parts.edge.health().joined:
+            return Vitals(stuck(), "has not joined its group yet")
+        return Vitals(stuck(), await why_unusable(parts.primary))
 
     async def close() -> None:
         await parts.rate_limit.close()
@@ -280,12 +300,18 @@ async def run_command_worker(settings: Settings) -> int:
         parts.answering,
         parts.primary,
         COMMANDS,
-        Patience(),
+        Patience(parts.watching.waits),
         parts.watching,
         parts.fault_points,
         new_id,
     )
-    jobs = [partial(fold_counters, parts.primary)]
+    purge = OutcomePurge(
+        parts.primary,
+        timedelta(days=settings.domain.outcome_retention_days),
+        lambda: parts.watching.lag.newest_ms,
+        parts.metrics.purged_outcomes.inc,
+    )
+    jobs: list[Callable[[], Any]] = [partial(fold_counters, parts.primary), purge.forever]
     return await worker.run(_assemble(parts, jobs=jobs, engines=[parts.primary]), _announce(settings))
 
 
@@ -298,7 +324,14 @@ async def run_query_worker(settings: Settings) -> int:
         return readers
 
     parts.edge.handler = QueryPipeline(
-        parts.intake, parts.refusal, parts.answering, read_from, QUERIES, Patience(), parts.watching, new_id
+        parts.intake,
+        parts.refusal,
+        parts.answering,
+        read_from,
+        QUERIES,
+        Patience(parts.watching.waits),
+        parts.watching,
+        new_id,
     )
     return await worker.run(_assemble(parts, jobs=[], engines=[parts.primary]), _announce(settings))
 
@@ -395,6 +428,43 @@ async def ask_one(settings: Settings, request: Asking, timeout_s: float) -> byte
     """Ask once; returns the envelope's bytes."""
     async with asking(settings) as client:
         return (await client.ask(request, timeout_s))[1]
+
+
+class _Publishing:
+    """Publishes for `catalog verify`; replies come to the client's own topic."""
+
+    def __init__(self, requests: RequestClient, topics: Topics) -> None:
+        self._requests = requests
+        self._topics = topics
+
+    async def publish(self, side: str, key: str, body: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
+        topic = self._topics.commands if side == "commands" else self._topics.queries
+        await self._requests.publish(
+            topic, key.encode(), body, [*headers, ("reply_to", self._requests.reply_to.encode())]
+        )
+
+
+async def verify(settings: Settings, plan: Plan) -> Account:
+    """Publish a load, read every reply, account for each send."""
+    kafka = settings.kafka
+    tokens: dict[tuple[str, tuple[str, ...]], str] = {}
+
+    def token(sub: str, roles: tuple[str, ...]) -> str:
+        if (sub, roles) not in tokens:
+            tokens[sub, roles] = mint_token(settings, sub, roles, timedelta(hours=12))
+        return tokens[sub, roles]
+
+    verification: Verification | None = None
+
+    def on_reply(headers: Mapping[str, str], body: bytes) -> None:
+        if verification is not None:
+            verification.on_reply(headers, body)
+
+    security, name = kafka_security(settings), f"verify-{uuid.uuid4().hex[:8]}"
+    async with RequestClient(kafka.bootstrap_servers, kafka.topic_prefix, name, security, on_reply) as requests:
+        verification = Verification(_Publishing(requests, Topics(kafka.topic_prefix)), token, plan)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, verification.stop)
+        return await verification()
 
 
 def is_ready(url: str) -> bool:

@@ -17,6 +17,10 @@ OLDEST_SERVER: Final = 170000
 """transaction_timeout came with PostgreSQL 17."""
 
 
+READY_TIMEOUT_S: Final = 2.0
+"""What a probe waits for the database's answer; probes themselves give up after a few seconds."""
+
+
 class StartRefusedError(Exception):
     """Something is set up wrongly; the text says what, and the remedy, in one line."""
 
@@ -53,3 +57,13 @@ async def check_database(engine: Engine) -> None:
     if table is None:
         msg = "the database has no schema: run `catalog migrate`"
         raise StartRefusedError(msg)
+
+
+async def why_unusable(engine: Engine) -> str | None:
+    """Say why no work can be done with the database right now; None when it answers."""
+    try:
+        async with asyncio.timeout(READY_TIMEOUT_S), connected(engine) as connection:
+            await connection.fetchval("select 1")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the database is of no use now
+        return f"the database does not answer ({type(error).__name__})"
+    return None

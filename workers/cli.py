@@ -171,6 +171,27 @@ def _ask(
 
 
 @app.command()
+def verify(
+    rate: Annotated[float, typer.Option("--rate", min=0.1, help="Messages a second.")] = 200.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="How long to send.")] = 20.0,
+    keys: Annotated[int, typer.Option("--keys", min=1, help="So many customers, each with a key of its own.")] = 40,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed sends the same mix.")] = 1,
+    drain: Annotated[float, typer.Option("--drain", help="Seconds the last answers may take.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+) -> None:
+    """Publish a load, read every reply, account for each send. Exit code 1 on any deviation."""
+    from workers.verify.report import as_dict, show
+    from workers.verify.run import Plan
+
+    account = run(bootstrap.verify(settings(), Plan(rate, seconds, keys, drain, seed)))
+    if as_json:
+        typer.echo(json.dumps(as_dict(account)))
+    else:
+        show(account, Console())
+    sys.exit(1 if account.deviations else 0)
+
+
+@app.command()
 def token(
     sub: Annotated[str, typer.Option("--sub", help="The caller.")],
     role: Roles = [],  # noqa: B006

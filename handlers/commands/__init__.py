@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from handlers.commands import customers, orders
+from handlers.commands import customers, orders, products
 from handlers.context import Context
 from handlers.result import Result
 from handlers.unit_of_work import UnitOfWork
@@ -14,6 +14,13 @@ COMMANDS: Mapping[str, UseCase] = {
     "create_customer": customers.create_customer,
     "update_customer": customers.update_customer,
     "delete_customer": customers.delete_customer,
+    "create_product": products.create_product,
+    "update_product": products.update_product,
+    "delete_product": products.delete_product,
+    "add_product_version": products.add_product_version,
+    "end_product_version": products.end_product_version,
+    "set_validation_rules": products.set_validation_rules,
+    "import_products": products.import_products,
     "place_order": orders.place_order,
     "cancel_order": orders.cancel_order,
 }

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from handlers.context import Context
-from handlers.queries import customers, orders, outcomes, summaries
+from handlers.queries import customers, orders, outcomes, products, summaries
 from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
 from handlers.result import Result
@@ -44,5 +44,10 @@ QUERIES: Mapping[str, QueryUseCase] = {
     "get_customer_summary": summaries.get_customer_summaries,
     "customer_analytics": summaries.get_customer_analytics,
     "get_order": orders.get_orders,
+    "get_product": products.get_products,
+    "list_products": each(products.list_products),
+    "search_products": each(products.search_products),
+    "find_products_for_date_range": each(products.find_products_for_date_range),
+    "validate_product_data": products.validate_product_data,
     "get_outcome": outcomes.get_outcomes,
 }

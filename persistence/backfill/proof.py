@@ -33,7 +33,8 @@ where run_id = $1
   and (state in ('waiting', 'leased')
        or state = 'done' and applied <> 1
        or state = 'quarantined' and applied <> 0
-       or state = 'done' and expected_digest is distinct from actual_digest)
+       or state = 'done' and expected_digest is distinct from actual_digest
+          and exists (select from backfill_runs r where r.id = $1 and r.kind = 'work'))
 order by id limit $2"""
 _PASSES: Final = """
 select format('pass %s has no chunk', pass) as flaw

@@ -203,7 +203,7 @@ class Walk:
                 [self._comparable(column, f"({sql})::{self.types[column]}") for column, sql in work.columns.items()],
                 [self._comparable(column, f"{self.shape.table}.{column}") for column in work.columns],
             )
-        return [str(self.definition.expected)], [str(self.definition.actual)]
+        return [f"({self.definition.expected})"], [f"({self.definition.actual})"]
 
     def _comparable(self, column: str, sql: str) -> str:
         return f"({sql})::text" if self.types[column] in _WITHOUT_EQUALITY else sql

@@ -169,7 +169,7 @@ async def test_a_plan_shows_what_a_run_would_do(workshop: Workshop) -> None:
     assert plan["statement"] == "update walked set target = 1 where true and (target is null)"
     assert "for no key update" in plan["locks"]
     assert (await workshop.look("fill"))["state"] is None
-    listed = await workshop.wish(lambda control: control.list_all())  # type: ignore[arg-type]
+    listed = await workshop.wish(lambda control: control.list_all())
     assert [one["name"] for one in listed] == ["fill"]
 
 

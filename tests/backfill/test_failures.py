@@ -1,7 +1,5 @@
 """What fails: passing trouble is tried again, a row at fault is put aside, a definition at fault stops the run."""
 
-import asyncio
-
 import asyncpg
 import pytest
 
@@ -172,8 +170,8 @@ async def test_an_outage_is_waited_out(workshop: Workshop) -> None:
     ))
     async with workshop.workers(2):
         await workshop.wish(lambda control: control.start("fill", rate_rows_per_s=30000))
-        for _ in range(8):
-            await asyncio.sleep(0.1)
+        for part in range(8):
+            await workshop.poll("select sum(rows_done) >= $1 from backfill_chunks", part * 2000)
             await workshop.session.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity "
                 "where datname = current_database() and application_name like 'catalog-backfill%'"

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from persistence.backfill import runs
 from persistence.backfill.chunks import commit
@@ -20,6 +20,7 @@ from workers.backfill.control import BackfillControl, RunView
 from workers.backfill.worker import run_backfill_worker
 from workers.backfill.workplace import BackfillWorkerConfig
 
+T = TypeVar("T")
 Session = Any
 """An asyncpg connection, which has no types."""
 
@@ -45,11 +46,11 @@ class Workshop:
         """Load a definition."""
         return load_definitions(self.folder)[name]
 
-    async def wish(self, act: Callable[[BackfillControl], Awaitable[RunView]]) -> RunView:
+    async def wish(self, act: Callable[[BackfillControl], Awaitable[T]]) -> T:
         """Do what an operator does, in a transaction of its own."""
         definitions = load_definitions(self.folder)
 
-        async def work(connection: Connection) -> RunView:
+        async def work(connection: Connection) -> T:
             return await act(BackfillControl(connection, definitions))
 
         return await commit(self.engine, work)

@@ -69,7 +69,7 @@ async def test_a_held_lock_delays_the_migration_and_nobody_else(database: str, c
     await runner.upgrade(database, "005")
     reader, writer, watch = await connect(), await connect(), await connect()
     await reader.execute("begin; select from products")
-    migration = asyncio.create_task(runner.upgrade(database))
+    migration = asyncio.create_task(runner.upgrade(database, "006"))
 
     for mnemonic in ("A", "B"):
         await until(lambda: watch.fetchval(WAITING), "a migration that waits for the lock")
@@ -91,7 +91,7 @@ async def test_a_lock_that_never_comes_free_ends_in_one_line(database: str, conn
     await (await connect()).execute("begin; select from products")
 
     with pytest.raises(MigrationError, match="lock timeout, in: alter table products add column new_catalog"):
-        await runner.upgrade(database, patience=Patience(lock_s=0))
+        await runner.upgrade(database, "006", patience=Patience(lock_s=0))
     assert await runner.current(database) == ("005",)
 
 
@@ -196,7 +196,7 @@ async def test_a_lost_connection_ends_in_one_line_and_is_taken_up_again(database
     await runner.upgrade(database, "005")
     reader, watch = await connect(), await connect()
     await reader.execute("begin; select from products")
-    migration = asyncio.create_task(runner.upgrade(database))
+    migration = asyncio.create_task(runner.upgrade(database, "006"))
     await until(lambda: watch.fetchval(WAITING), "a migration that waits for the lock")
     await watch.execute(
         "select pg_terminate_backend(pid) from pg_stat_activity "
@@ -207,4 +207,4 @@ async def test_a_lost_connection_ends_in_one_line_and_is_taken_up_again(database
         await migration
     assert "\n" not in str(ended.value)
     await reader.execute("commit")
-    assert await runner.upgrade(database) == ["006"]
+    assert await runner.upgrade(database, "006") == ["006"]

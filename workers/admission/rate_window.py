@@ -25,6 +25,7 @@ class SlidingWindow:
         self._times: list[int] = []
         self._positions: set[Position] = set()
         self._blocked = (0, 0)
+        """From a refused request's time until it would pass; known until something is accepted."""
 
     def __len__(self) -> int:
         """Tell how many requests are remembered."""
@@ -35,12 +36,10 @@ class SlidingWindow:
         newest = self._times[-1] if self._times else stamped_at_ms
         if stamped_at_ms < newest - KEEP_MS or position in self._positions:
             return 0
-        blocked_from, blocked_until = self._blocked
-        if not blocked_from <= stamped_at_ms < blocked_until:
-            blocked_until = self._passes_at(stamped_at_ms, limit)
-        if blocked_until > stamped_at_ms:
-            self._blocked = (stamped_at_ms, blocked_until)
-            return blocked_until - stamped_at_ms
+        passes_at = self._passes_at(stamped_at_ms, limit)
+        if passes_at > stamped_at_ms:
+            self._blocked = (stamped_at_ms, passes_at)
+            return passes_at - stamped_at_ms
         self._blocked = (0, 0)
         insort(self._times, stamped_at_ms)
         insort(self._accepted, (stamped_at_ms, position))
@@ -56,18 +55,20 @@ class SlidingWindow:
             del self._times[:oldest]
 
     def _passes_at(self, stamped_at_ms: int, limit: Limit) -> int:
+        """Tell when a request of that time would pass: that time, if it passes now."""
         times, window_ms = self._times, limit.window_ms
-        first = bisect_right(times, stamped_at_ms - window_ms)
-        if bisect_left(times, stamped_at_ms + window_ms) - first < limit.requests:
-            return stamped_at_ms
-        passes_at = stamped_at_ms
-        for index in range(first, len(times) - limit.requests + 1):
-            start, end = times[index], times[index + limit.requests - 1]
-            if end - window_ms >= passes_at:
-                break
-            if end - start < window_ms:
-                passes_at = max(passes_at, start + window_ms)
-        return passes_at
+        blocked_from, blocked_until = self._blocked
+        at = stamped_at_ms
+        while not blocked_from <= at < blocked_until:
+            first = bisect_right(times, at - window_ms)
+            last = bisect_left(times, at + window_ms) - limit.requests
+            for index in range(last, first - 1, -1):
+                if times[index + limit.requests - 1] - times[index] < window_ms:
+                    at = times[index] + window_ms
+                    break
+            else:
+                return at
+        return blocked_until
 
 
 class LocalWindows:

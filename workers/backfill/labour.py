@@ -160,7 +160,7 @@ async def _conclude_dry_run(place: Workplace, run: Run, lease: Lease, treated: T
     result = {
         "rows_estimated": rows,
         "first_chunk": {"keys": lease.rows_walked, "rows_treated": treated.rows, "seconds": round(took_s, 4)},
-        "seconds_estimated": round(rows * row_s, 1),
+        "seconds_estimated": round(rows * row_s, 3),
         "rolled_back": True,
     }
     async with connected(place.engine) as connection:

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self
 
@@ -30,7 +30,16 @@ class NotPublishedError(Exception):
 class RequestClient:
     """An async context manager: makes its reply topic, and reads it from its end. Many requests may wait at once."""
 
-    def __init__(self, bootstrap_servers: str, prefix: str, reply_name: str, security: KafkaSecurity) -> None:
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        prefix: str,
+        reply_name: str,
+        security: KafkaSecurity,
+        on_reply: Callable[[Mapping[str, str], bytes], None] | None = None,
+    ) -> None:
+        """Connect nothing yet. `on_reply` is given every reply that arrives: headers and body."""
+        self._on_reply = on_reply
         self.reply_to: Final = Topics(prefix).replies + reply_name
         self._bootstrap_servers = bootstrap_servers
         self._security = security
@@ -116,6 +125,8 @@ class RequestClient:
             for found in fetched.values():
                 for record in found:
                     headers = dict(record.headers)
+                    if self._on_reply is not None:
+                        self._on_reply(_text(headers), record.value or b"")
                     waiting = self._waiting.get(headers.get("correlation_id") or record.key or b"")
                     if waiting is not None and not waiting.done():
                         waiting.set_result((_text(headers), record.value or b""))

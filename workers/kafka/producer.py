@@ -123,8 +123,8 @@ class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
         """Try what is stuck of these topics once a second from now on, of all others ten times."""
         self._sender.slow_topics = topics
 
-    def withdraw(self, topics: frozenset[str] | None, error: KafkaError) -> None:
-        """Fail what is queued and was never sent, of these topics or of all."""
+    def withdraw(self, topics: frozenset[str], error: KafkaError) -> None:
+        """Fail what is queued for these topics and was never sent."""
         self._message_accumulator.withdraw(topics, error)
 
     async def abort(self, error: KafkaError) -> None:
@@ -164,9 +164,9 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
             self._client.force_metadata_update().add_done_callback(self._asked)
         return nodes, False  # else the sender would wait for metadata, whatever comes in for other partitions
 
-    def withdraw(self, topics: frozenset[str] | None, error: KafkaError) -> None:
+    def withdraw(self, topics: frozenset[str], error: KafkaError) -> None:
         for partition, batches in list(self._batches.items()):
-            if topics is not None and partition.topic not in topics:
+            if partition.topic not in topics:
                 continue
             sent = deque(batch for batch in batches if batch.retry_count)
             for batch in batches:

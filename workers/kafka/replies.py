@@ -40,6 +40,7 @@ PROBE_EVERY_S: Final = 1.0
 _SECOND_CHANCE_S: Final = 1.0
 """Instead of the 5 s, for a topic that was closed before and has taken nothing since: it must not cost them again."""
 
+_LOOK_AGAIN_S: Final = 0.5  # whether a topic that takes its time is still there
 _START_TIMEOUT_S: Final = 15.0
 _FORGET_CLOSED_S: Final = 60.0  # a closed topic that nobody asked for is looked at afresh when somebody does
 _FORGET_UNUSED_S: Final = 600.0
@@ -57,6 +58,14 @@ _FAULTS: Final = (
 _TOO_LARGE: Final = (errors.MessageSizeTooLargeError, errors.RecordListTooLargeError)
 
 _log = structlog.get_logger(__name__)
+
+
+class _GoneError(Exception):
+    """The topic went away while messages were under way to it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class _WithdrawnError(errors.KafkaError):  # type: ignore[misc]
@@ -121,9 +130,8 @@ class _Topic:
                 self.refuse((index,), TAKES_NONE)
         return too_large, again
 
-    def run_out_of_time(self) -> None:
-        """Be stuck, with what nobody has looked at yet."""
-        self.stuck = True
+    def look_at_rest(self) -> None:
+        """Settle what was taken, after waiting for all of it was given up."""
         for indices, queued in self.rounds:
             for index, delivery in zip(indices, queued, strict=False):  # cut short where queueing was
                 if isinstance(delivery, asyncio.Future) and delivery.done() and _error(delivery) is None:
@@ -241,7 +249,8 @@ class Publisher:
                 missing = await self._deliver(topic, sorted(topic.unsettled), messages)
         except TimeoutError:
             missing = None
-            topic.run_out_of_time()
+            topic.stuck = True
+            topic.look_at_rest()
         if missing is not None:
             if closable:
                 self._close(topic.name, missing)
@@ -268,7 +277,14 @@ class Publisher:
                 await producer.post(topic.name, [messages[index] for index in todo], queued)
             except errors.KafkaError as error:  # nothing more was queued
                 queued += [error] * (len(todo) - len(queued))
-            too_large, again = topic.settle(todo, [await _result(delivery) for delivery in queued])
+            try:
+                results = [await self._result(producer, topic.name, delivery) for delivery in queued]
+            except _GoneError as gone:
+                self._give_up_on(producer, topic)
+                topic.look_at_rest()
+                topic.refuse(sorted(topic.unsettled), gone.reason)
+                return gone.reason
+            too_large, again = topic.settle(todo, results)
             if len(todo) == 1:
                 topic.refuse(too_large, TOO_LARGE)
             elif too_large:
@@ -282,6 +298,21 @@ class Publisher:
         topic.stuck = True
         return None
 
+    async def _result(self, producer: PatientProducer, topic: str, queued: Queued) -> errors.KafkaError | None:
+        """Why a message was not taken, None if it was. Raise _GoneError where the topic goes away meanwhile.
+
+        Waiting can be cancelled, a message cannot.
+        """
+        if isinstance(queued, errors.KafkaError):
+            return queued
+        while not queued.done():
+            await asyncio.wait({queued}, timeout=_LOOK_AGAIN_S)
+            if not queued.done() and not producer.knows(topic):
+                reason = await self._topics.make_known(producer, topic)
+                if reason is not None:
+                    raise _GoneError(reason)
+        return _error(queued)
+
     # --------------------------------------------------------------------------------------------------- closed topics
 
     async def _ours_answer(self, stuck: Sequence[_Topic] = ()) -> bool:
@@ -294,17 +325,23 @@ class Publisher:
         return await self._topics.brokers_work(producer, self._own_topic, self._min_insync_replicas, others=names)
 
     def _give_up(self, stuck: Sequence[_Topic], *, close: bool) -> None:
-        """Take back what was never sent; what was sent is under way, and probes its topic where that is closed."""
-        if self._producer is not None:
-            self._producer.withdraw(frozenset(topic.name for topic in stuck), _WithdrawnError())
+        """End what took too long: what was sent is under way, and probes its topic where that is closed."""
         for topic in stuck:
+            under_way = self._give_up_on(self._producer, topic)
             if close:
                 _log.warning("reply_topic_takes_nothing", topic=topic.name)
-                self._close(topic.name, TAKES_NONE, topic.under_way())
+                self._close(topic.name, TAKES_NONE, under_way)
                 topic.refuse(sorted(topic.unsettled), TAKES_NONE)
-            else:
-                for delivery in topic.under_way():
-                    delivery.add_done_callback(_error)
+
+    @staticmethod
+    def _give_up_on(producer: PatientProducer | None, topic: _Topic) -> set[Delivery]:
+        """Take back what was never sent to this topic; return the rest, whose fate nobody waits for any more."""
+        if producer is not None:
+            producer.withdraw(frozenset((topic.name,)), _WithdrawnError())
+        under_way = topic.under_way()
+        for delivery in under_way:
+            delivery.add_done_callback(_error)
+        return under_way
 
     def _close(self, name: str, reason: str, probes: Iterable[Delivery] = ()) -> None:
         closed = self._closed.get(name)
@@ -426,15 +463,6 @@ class Replies:
     async def publish(self, replies: Sequence[Message]) -> Sequence[Undeliverable]:
         """Publish a batch's replies, at most about 6 s. Raise BrokerAwayError when the broker takes nothing."""
         return await self._publisher.publish(replies, closable=True) if replies else ()
-
-
-async def _result(queued: Queued) -> errors.KafkaError | None:
-    """Why a message was not taken, None if it was. Waiting for it can be cancelled, the message cannot."""
-    if isinstance(queued, errors.KafkaError):
-        return queued
-    if not queued.done():
-        await asyncio.wait({queued})
-    return _error(queued)
 
 
 def _error(delivery: Delivery) -> errors.KafkaError | None:

@@ -236,7 +236,9 @@ class TopicAdmin:
         if not missing:
             await self._check_sizes(topic, letters, found)
         if outcomes_kept is not None:
-            for name in {topic, letters} - missing:
+            for name in (topic, letters):
+                if name in missing:
+                    continue
                 await self._check_lifetime(name, outcomes_kept, found)
         if not accept_auto_create:
             await self._check_brokers(found)
@@ -245,7 +247,7 @@ class TopicAdmin:
         if found.problems:
             raise TopicsUnfitError("; ".join(found.problems))
 
-    async def _missing(self, names: Sequence[str]) -> set[str]:
+    async def _missing(self, names: Sequence[str]) -> list[str]:
         """Which of these do not exist. aiokafka's own question would ask for their creation."""
         request = MetadataRequest(list(names), allow_auto_topic_creation=False)
         response = await self._admin._client.send(self._admin._client.get_random_node(), request)  # noqa: SLF001
@@ -255,7 +257,7 @@ class TopicAdmin:
                 raise forbidden
             if code in _NOT_THERE:
                 missing.add(name)
-        return missing
+        return [name for name in names if name in missing]
 
     async def _check_requests(self, topic: str, found: TopicCheck) -> None:
         config = await self._topic_config(topic, (_TIMESTAMPS,))

@@ -133,7 +133,7 @@ class EmbeddedStack:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         with self._alone():
-            self._stop(self._started)
+            self._stop({*self._started})
 
     # The whole -------------------------------------------------------------------------------------------------------
 
@@ -298,16 +298,9 @@ class EmbeddedStack:
         return False
 
     def _stop(self, names: Collection[str]) -> None:
-        """Stop parts at the same time, but Kafka's nodes one by one: each hands its partitions to those that stay."""
-        nodes = sorted((name for name in names if _kind(name) is KafkaServer), reverse=True)
-        groups = [nodes, *([name] for name in names if name not in nodes)]
-
-        def stop_in_turn(group: Sequence[str]) -> None:
-            for name in group:
-                self._process(name).stop("clean", _patience_s(name))
-
-        with ThreadPoolExecutor(len(groups)) as pool:
-            for stopping in [pool.submit(stop_in_turn, group) for group in groups]:
+        """Stop parts at the same time. One by one, the last of Kafka's nodes would wait for a quorum that has gone."""
+        with ThreadPoolExecutor(len(names) or 1) as pool:
+            for stopping in [pool.submit(self._process(name).stop, "clean", _patience_s(name)) for name in names]:
                 stopping.result()
         self._started.difference_update(names)
 

@@ -31,6 +31,7 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 
 RECORD_BYTES: Final = 256  # one write of a fixed size: a reader sees the old record or the new one
 _LOOK_S: Final = 2.0  # how often the lock file's existence is checked
+_OWNERLESS_S: Final = 5.0  # each signal's patience, at most, once the owner has died: nobody is there to wait for more
 _LEFTOVERS_S: Final = 2.0  # how long the server's own children may take to notice that it has gone
 _MAX_FILES: Final = 65_536  # Kafka keeps three files open for each partition
 
@@ -107,7 +108,8 @@ class Guardian:
         return self._owner is not None and bool(select.select([self._owner], [], [], 0)[0])  # it never writes: its end
 
     def _stop(self, server: "subprocess.Popen[bytes]") -> None:
-        for number, patience_s in self._order["stop"]:
+        for number, planned_s in self._order["stop"]:
+            patience_s = planned_s if self._told_to_stop else min(planned_s, _OWNERLESS_S)
             for process in self._tree():
                 _signal(process, signal.SIGCONT)  # a paused process would not notice
             _signal(server.pid, number)

@@ -27,7 +27,10 @@ class Metrics:
             "catalog_batch_messages", "Records in a batch", buckets=BATCH_BUCKETS, registry=self.registry
         )
         self.retries = self._counter("retries", "Steps that were tried again", "cause", "step")
+        self.waiting_seconds = self._counter("waiting_seconds", "Waited for a server that was away", "server")
+        self.redeliveries = self._counter("redeliveries", "Records that this process was given again")
         self.replays = self._counter("replayed_replies", "Stored envelopes sent to a later delivery", "kind")
+        self.dead_letter_replays = self._counter("dead_letter_replays", "Dead letters brought back", "kind", "end")
         self.dead_letters = self._counter("dead_letters", "Dead letters published", "reason")
         self.throttled = self._counter("throttled", "Requests refused by the rate limit", "kind")
         self.rate_fallback = self._counter("rate_limit_fallbacks", "Batches limited per process, without Redis")
@@ -37,12 +40,15 @@ class Metrics:
         self.lag_seconds = self._gauge("lag_seconds", "Age of the oldest record not decided yet", "topic", "partition")
         self.acks = self._counter("acks", "Offset commits", "ok")
         self.rebalances = self._counter("rebalances", "Rebalances")
+        self.rebalance_seconds = self._histogram("rebalance_seconds", "From a revocation to the next assignment")
         self.revoke_seconds = self._histogram("revoke_seconds", "Draining on a revocation")
         self.partitions = self._gauge("assigned_partitions", "Partitions that are ours")
         self.kafka_errors = self._counter("kafka_errors", "Kafka failures that are tried again", "error")
         self.given_back = self._counter("messages_given_back", "Records fetched again later")
         self.closed_reply_topics = self._gauge("closed_reply_topics", "Reply topics that take nothing")
-        self.pool_in_use = self._gauge("database_connections_in_use", "Connections in use")
+        self.pool_in_use = self._gauge("database_connections_in_use", "Connections in use", "pool")
+        self.pool_limit = self._gauge("database_connections_limit", "Connections that may be in use", "pool")
+        self.purged_outcomes = self._counter("purged_outcomes", "Outcomes deleted after their retention")
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"catalog_{name}", text, labels, registry=self.registry)

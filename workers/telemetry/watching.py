@@ -11,7 +11,9 @@ import structlog
 from contracts import messages
 from contracts.kinds import Kind
 from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated
+from workers.pipeline.replays import Replay
 from workers.ports import Position, Record
+from workers.telemetry.lag import Lag
 from workers.telemetry.metrics import Metrics
 
 UNKNOWN: Final = "unknown"
@@ -19,6 +21,11 @@ SUCCESS_BELOW: Final = 400
 DEPRECATION_LOG_EVERY_S: Final = 3600
 RECENT: Final = 512
 """How many latencies the p99 of the heartbeat is taken from."""
+DATABASE_STEPS: Final = frozenset({"look_up", "load", "flush", "store", "commit"})
+SLOW_SERVER: Final = frozenset({"transient", "too_slow", "schema_moved"})
+"""Causes of a retry that lie with the database."""
+OUTAGE_NOTED_S: Final = 45.0
+"""How long an outage counts as such after it was last met: one attempt takes up to 25 s, the wait after it 5."""
 
 
 class BatchNotes:
@@ -33,7 +40,11 @@ class BatchNotes:
 
 
 class Watching:
-    """The observer of one process. `successes_per_s`: so many successes are logged a second; the rest is counted."""
+    """The observer of one process.
+
+    `successes_per_s`: so many successes are logged a second; the rest is counted. `slow_s`: a database operation that
+    took longer is worth a warning.
+    """
 
     def __init__(
         self,
@@ -41,12 +52,17 @@ class Watching:
         kinds: Mapping[str, Kind],
         successes_per_s: float,
         clock: Callable[[], float] = time.time,
+        slow_s: float = 0.5,
     ) -> None:
         self.metrics = metrics
+        self.lag = Lag(metrics.lag_messages, metrics.lag_seconds, clock)
         self._kinds = kinds
         self._clock = clock
         self._log = structlog.get_logger("catalog.outcomes")
         self._budget = _Budget(successes_per_s)
+        self._slow_s = slow_s
+        self._outage: tuple[str, float] | None = None
+        self._revoked_at: float | None = None
         self._deprecation_logged: dict[tuple[str, str], float] = {}
         self.recent_ms: deque[float] = deque(maxlen=RECENT)
 
@@ -56,6 +72,7 @@ class Watching:
         """Measure a batch from its arrival to its answers."""
         started = time.perf_counter()
         self.metrics.batch_size.observe(len(records))
+        self.metrics.redeliveries.inc(self.lag.fetched(records))
         yield BatchNotes(self)
         self.metrics.step_seconds.labels("batch").observe(time.perf_counter() - started)
 
@@ -66,11 +83,29 @@ class Watching:
         try:
             yield
         finally:
-            self.metrics.step_seconds.labels(name).observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.metrics.step_seconds.labels(name).observe(seconds)
+            if name in DATABASE_STEPS:
+                self._database_line("db_" + name, seconds)
 
     def retry(self, cause: str, step: str) -> None:
         """Count a step that is tried again."""
         self.metrics.retries.labels(cause, step).inc()
+        if cause in SLOW_SERVER:
+            self._outage = "postgres", self._clock()
+
+    def waits(self, on: str, seconds: float) -> None:
+        """Note a wait for a server that is away: `postgres`, `kafka` or `redis`."""
+        self.metrics.waiting_seconds.labels(on).inc(seconds)
+        if on != "redis":  # nothing stops for want of it
+            self._outage = on, self._clock()
+
+    @property
+    def outage(self) -> str | None:
+        """The server that is away, as far as the last attempt of anything could tell; None when all is well."""
+        if self._outage is None or self._clock() - self._outage[1] > OUTAGE_NOTED_S:
+            return None
+        return self._outage[0]
 
     def use_case(self, kind: str, seconds: float) -> None:
         """Add up the time in use cases."""
@@ -79,6 +114,7 @@ class Watching:
     def database(self, kind: str, seconds: float) -> None:
         """Note how long the database took for the queries of a kind in a batch."""
         self.metrics.database_seconds.labels(kind).observe(seconds)
+        self._database_line("db_read", seconds, kind=kind)
 
     def count(self, deliveries: Sequence[Delivery]) -> None:
         """Count the ends; a log line for each that is no success, and for as many successes as the budget allows."""
@@ -86,12 +122,17 @@ class Watching:
         received: Counter[str] = Counter()
         ended: Counter[tuple[str, str, str]] = Counter()
         latencies = {kind: self.metrics.latency.labels(kind) for kind in {self._kind(one) for one in deliveries}}
+        reached: dict[Position, int] = {}
         for delivery in deliveries:
             kind = self._kind(delivery)
             end, status, code = self._classify(delivery, kind)
             received[kind] += 1
             ended[kind, end, str(status)] += 1
-            seconds = max(0.0, now - delivery.record.timestamp / 1000)
+            record = delivery.record
+            reached[record.topic, record.partition] = record.timestamp
+            if isinstance(delivery.replay, Replay):
+                self.metrics.dead_letter_replays.labels(kind, end).inc()
+            seconds = max(0.0, now - record.timestamp / 1000)
             latencies[kind].observe(seconds)
             self.recent_ms.append(seconds * 1000)
             version = delivery.version
@@ -103,6 +144,12 @@ class Watching:
             self.metrics.received.labels(kind).inc(number)
         for labels, number in ended.items():
             self.metrics.ended.labels(*labels).inc(number)
+        for position, stamped_ms in reached.items():
+            self.lag.decided(position, stamped_ms)
+
+    def _database_line(self, operation: str, seconds: float, **fields: str) -> None:
+        say = self._log.warning if seconds >= self._slow_s else self._log.debug
+        say(operation, duration_ms=round(seconds * 1000, 1), **fields)
 
     def _kind(self, delivery: Delivery) -> str:
         request = delivery.request
@@ -115,18 +162,14 @@ class Watching:
             case Repeated():
                 self.metrics.replays.labels(kind).inc()
                 return "repeated", 200, None
-            case Refused(error, dead_letter):
+            case Refused(error):
                 if error.error_code == "RATE_LIMITED":
                     self.metrics.throttled.labels(kind).inc()
-                if dead_letter:
-                    self.metrics.dead_letters.labels(error.error_code).inc()
                 return "refused", error.status_code, error.error_code
             case Broken(_, exception, _):
                 self.metrics.failures.labels(kind, exception).inc()
-                self.metrics.dead_letters.labels("INTERNAL_ERROR").inc()
                 return "broken", 500, "INTERNAL_ERROR"
             case PutAside(reason, _):
-                self.metrics.dead_letters.labels(reason).inc()
                 return "put_aside", 0, reason
             case None:
                 return "undecided", 0, None
@@ -148,6 +191,11 @@ class Watching:
         }
         if code is not None:
             fields["error_code"] = code
+        if isinstance(delivery.replay, Replay):
+            origin = delivery.replay.origin
+            fields["replay_of"] = f"{origin.topic}/{origin.partition}/{origin.offset}"
+            if delivery.replay.operator is not None:
+                fields["edited_by"] = delivery.replay.operator
         for name in ("customer_id", "mnemonic", "order_id"):
             value = getattr(delivery.payload, name, None)
             if isinstance(value, str):
@@ -199,17 +247,21 @@ class Watching:
         """Partitions were taken away."""
         self.metrics.rebalances.inc()
         self.metrics.revoke_seconds.observe(seconds)
+        self._revoked_at = self._clock() - seconds
         self._log.info("partitions_revoked", partitions=partitions, duration_ms=round(seconds * 1000))
 
     def on_assigned(self, partitions: int) -> None:
         """Partitions are ours now."""
         self.metrics.partitions.set(partitions)
-        self.metrics.lag_messages.clear()
+        self.lag.forget()
+        if self._revoked_at is not None:
+            self.metrics.rebalance_seconds.observe(max(0.0, self._clock() - self._revoked_at))
+            self._revoked_at = None
         self._log.info("partitions_assigned", partitions=partitions)
 
     def on_lag(self, position: Position, messages: int) -> None:
         """How far behind a partition is."""
-        self.metrics.lag_messages.labels(position[0], str(position[1])).set(messages)
+        self.lag.behind(position, messages)
 
     def on_kafka_error(self, kind: str) -> None:
         """Kafka failed; it is tried again."""

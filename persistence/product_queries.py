@@ -1,0 +1,238 @@
+"""Products as queries see them, in every phase of the catalogue's change.
+
+Each query is answered by one statement, hence of one moment, however many products are asked for.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from typing import Any, Final, Protocol
+
+import asyncpg
+import orjson
+
+from handlers.page import Found
+from handlers.product import (
+    Item,
+    Product,
+    ProductDetail,
+    ProductPage,
+    ProductSearch,
+    ProductVersion,
+    RuleSet,
+)
+from persistence import counters
+from persistence.engine import Connection, Engine, connected
+from persistence.like import contains
+from persistence.phases import (
+    PRODUCT_CATALOG,
+    CatalogueColumns,
+    Phase,
+    catalogue_columns,
+    count_drift,
+    known_phases,
+    read_phases,
+)
+from persistence.products import RULES, RULES_ORDER, product_columns, product_of, rule_sets_of
+
+COUNT_BOUND: Final = 1000
+"""Filtered lists are counted up to here; beyond it their total_count is null."""
+SAMPLED_ONE_IN: Final = 64
+"""How often a read of products compares both columns of the catalogue."""
+
+_PHASE: Final = f"(select phase from schema_changes where change = '{PRODUCT_CATALOG}') as phase"
+
+
+class DriftWatch(Protocol):
+    """Counts how often the two columns of the catalogue were compared, and how often they differed."""
+
+    def on_catalogue_compared(self, compared: int, differing: int) -> None:
+        """So many rows were compared, and in so many of them the columns differ."""
+        ...
+
+
+class CatalogueReads:
+    """Reads products from the column that their catalogue is in at the moment of the statement; made once a process.
+
+    A statement names the column by the phase that was seen last, and returns the phase of its own snapshot: where they
+    disagree on the column, it runs again. That a column is gone is the same.
+    """
+
+    def __init__(self, watch: DriftWatch | None = None) -> None:
+        self._watch = watch
+        self._phase = Phase.EXPANDED
+        self._reads = 0
+
+    async def fetch(
+        self, connection: Connection, statement: Callable[[CatalogueColumns], str], *args: object
+    ) -> Sequence[Any]:
+        """Run what `statement` makes for the columns; its rows have the phase as `phase`.
+
+        Raises `UnknownPhaseError` for a phase that this release does not know.
+        """
+        while True:
+            columns = catalogue_columns(self._phase)
+            try:
+                rows = await connection.fetch(statement(columns), *args)
+            except asyncpg.UndefinedColumnError:
+                known = (await read_phases(connection))[PRODUCT_CATALOG]
+                if catalogue_columns(known).read == columns.read:
+                    raise
+                self._phase = known
+                continue
+            if rows:
+                self._phase = known_phases([(PRODUCT_CATALOG, rows[0]["phase"])])[PRODUCT_CATALOG]
+            if catalogue_columns(self._phase).read == columns.read:
+                return rows
+
+    async def sample(self, connection: Connection, ids: Sequence[str]) -> None:
+        """Now and then, compare both columns of products that were read, where both are written."""
+        self._reads += 1
+        columns = catalogue_columns(self._phase)
+        if self._watch is None or self._reads % SAMPLED_ONE_IN or len(columns.written) == 1 or not ids:
+            return
+        try:
+            rows = await connection.fetch(_BOTH, ids)
+        except asyncpg.UndefinedColumnError:
+            return  # the old column went meanwhile: nothing is left to compare
+        pairs = [(row["old_text"], row["new_text"]) for row in rows]
+        self._watch.on_catalogue_compared(len(pairs), count_drift(pairs))
+
+
+_BOTH: Final = """
+select old_catalog_field as old_text, new_catalog::text as new_text
+from products where id = any($1::uuid[]) and new_catalog is not null"""
+
+# Versions with their items as one JSON value a product: the whole is of one snapshot, and no row is sent twice.
+_VERSIONS: Final = """
+(select json_agg(json_build_array(v.id, v.version_label, v.start_date, v.end_date, v.created_at at time zone 'UTC',
+    (select json_agg(json_build_array(i.name, i.position, i.attributes) order by i.position, i.ordinal)
+     from product_version_items i where i.version_id = v.id)) order by v.start_date)
+ from product_versions v where v.product_id = p.id)::text as versions"""
+
+
+def _columns(columns: CatalogueColumns) -> str:
+    return f"{product_columns(f'p.{columns.read}::text')}, {_PHASE}"
+
+
+def details_by(condition: str) -> Callable[[CatalogueColumns], str]:
+    """Write the statement that reads products with versions and items."""
+    return lambda columns: f"select {_columns(columns)}, {_VERSIONS} from products p where {condition}"
+
+
+DETAILS_BY_MNEMONIC: Final = details_by("p.mnemonic = any($1::text[])")
+DETAILS_BY_ID: Final = details_by("p.id = any($1::uuid[])")
+
+_ALL: Final = f"select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.PRODUCTS}'"
+
+
+def page_of_products(condition: str, total: str, after: str = "") -> Callable[[CatalogueColumns], str]:
+    """Write the statement of a page, newest first: $1 rows after $2 others, with the count of what meets the condition.
+
+    What is passed over is looked at in an index alone where one has all of it; rows are read for the page.
+    """
+    return lambda columns: (
+        f"""
+select counted.total, {_columns(columns)}
+from ({total}) as counted(total)
+left join lateral (
+  select n.id from products n where {condition} {after}
+  order by n.created_at desc, n.id desc limit $1 offset $2) page on true
+left join products p on p.id = page.id
+order by p.created_at desc, p.id desc"""
+    )
+
+
+def _bounded(condition: str) -> str:
+    return f"select count(*) from (select from products n where {condition} limit {COUNT_BOUND + 1}) as bounded"
+
+
+_OF_CATEGORY: Final = "n.category = $3"
+_IN_FORCE: Final = """exists (
+    select from product_versions v
+    where v.product_id = n.id and daterange(v.start_date, v.end_date, '[]') && daterange($3, $4, '[]'))"""
+_NAMED: Final = "n.mnemonic like $3"
+
+LIST: Final = page_of_products("true", _ALL)
+LIST_OF_CATEGORY: Final = page_of_products(_OF_CATEGORY, _bounded(_OF_CATEGORY))
+LIST_IN_FORCE: Final = page_of_products(_IN_FORCE, _bounded(_IN_FORCE))
+SEARCH: Final = page_of_products(_NAMED, _bounded(_NAMED))
+SEARCH_AFTER: Final = page_of_products(_NAMED, _bounded(_NAMED), "and (n.created_at, n.id) < ($4, $5::uuid)")
+LIST_AFTER: Final = page_of_products("true", _ALL, "and (n.created_at, n.id) < ($3, $4::uuid)")
+
+
+class ProductTable:
+    """Products as queries see them."""
+
+    def __init__(self, engine: Engine, reads: CatalogueReads) -> None:
+        self._engine = engine
+        self._reads = reads
+
+    async def get_many(self, mnemonics: Sequence[str]) -> dict[str, ProductDetail]:
+        """Find products by mnemonic, with versions and items; one statement."""
+        return {detail.product.mnemonic: detail for detail in await self._details(DETAILS_BY_MNEMONIC, mnemonics)}
+
+    async def get_many_by_id(self, product_ids: Sequence[str]) -> dict[str, ProductDetail]:
+        """Find products by id, with versions and items; one statement."""
+        return {detail.product.id: detail for detail in await self._details(DETAILS_BY_ID, product_ids)}
+
+    async def _details(
+        self, statement: Callable[[CatalogueColumns], str], keys: Sequence[str]
+    ) -> Sequence[ProductDetail]:
+        if not keys:
+            return ()
+        async with connected(self._engine) as connection:
+            rows = await self._reads.fetch(connection, statement, list(set(keys)))
+            await self._reads.sample(connection, [row["id"] for row in rows])
+        return [ProductDetail(product_of(row), _versions(row["versions"])) for row in rows]
+
+    async def list_page(self, page: ProductPage) -> Found[Product]:
+        """Find a page, newest first; the page and its count are of one snapshot."""
+        if page.days is not None:
+            statement, args = LIST_IN_FORCE, list[object](page.days)
+        elif page.category is not None:
+            statement, args = LIST_OF_CATEGORY, [page.category]
+        else:
+            statement, args = LIST, []
+        return await self._page(statement, page.page_size, (page.page - 1) * page.page_size, args)
+
+    async def search(self, search: ProductSearch) -> Found[Product]:
+        """Find a page by a part of the mnemonic, newest first."""
+        after: list[object] = list(search.after or ())
+        if search.mnemonic_contains is None:
+            statement = LIST_AFTER if after else LIST
+            return await self._page(statement, search.limit, search.offset, after)
+        statement = SEARCH_AFTER if after else SEARCH
+        needle = contains(search.mnemonic_contains)
+        return await self._page(statement, search.limit, search.offset, [needle, *after])
+
+    async def _page(
+        self, statement: Callable[[CatalogueColumns], str], size: int, offset: int, args: Sequence[object]
+    ) -> Found[Product]:
+        async with connected(self._engine) as connection:
+            rows = await self._reads.fetch(connection, statement, size + 1, offset, *args)
+        total = rows[0]["total"]
+        products = [product_of(row) for row in rows if row["id"] is not None]
+        is_filtered = statement not in (LIST, LIST_AFTER)
+        return Found(products[:size], len(products) > size, None if is_filtered and total > COUNT_BOUND else int(total))
+
+    async def rules_of(self, mnemonics: Sequence[str]) -> dict[str, RuleSet]:
+        """Return the rules of products, with the version that they came with; one statement."""
+        async with connected(self._engine) as connection:
+            rows = await connection.fetch(f"{RULES} where p.mnemonic = any($1::text[]) {RULES_ORDER}", list(mnemonics))
+        return rule_sets_of(rows)
+
+
+def _versions(text: str | None) -> Sequence[tuple[ProductVersion, Sequence[Item]]]:
+    return [
+        (
+            ProductVersion(
+                version_id,
+                label,
+                date.fromisoformat(start),
+                date.fromisoformat(end) if end is not None else None,
+                datetime.fromisoformat(created + "+00:00"),
+            ),
+            [Item(name, position, attributes) for name, position, attributes in items or ()],
+        )
+        for version_id, label, start, end, created, items in (orjson.loads(text) if text is not None else ())
+    ]

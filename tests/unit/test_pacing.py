@@ -1,0 +1,274 @@
+"""The laws of the backfill worker, without database or clock: pace, throttle, time left, time sheet."""
+
+import math
+import random
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from persistence.backfill.accounts import Budget, Spell, Spent
+from persistence.backfill.signals import Reading, Signal
+from workers.backfill.pacing import CUT_AT, GENTLE_TARGET_S, GROWTH, TARGET_S, Pace
+from workers.backfill.progress import WIDTH, FinishedChunk, Progress, Walked, progress_of
+from workers.backfill.throttle import LEAST_CEILING, LIMITS, Throttle, allowed_share, stretch_s, target_s
+from workers.backfill.timesheet import Timesheet
+from workers.backfill.workplace import LONGEST_BACK_OFF_S, FailureLimits, back_off_s
+
+# ------------------------------------------------------------------------------------------------------------------ pace
+
+
+def test_a_steady_rate_brings_the_chunk_to_the_target() -> None:
+    """At 100,000 rows/s the size grows step by step to what takes half a second, and stays."""
+    pace = Pace(rows=1000, most_rows=250_000)
+    sizes = []
+    for _ in range(20):
+        sizes.append(pace.rows)
+        pace.measured(pace.rows, pace.rows / 100_000)
+    assert all(after <= before * GROWTH for before, after in zip(sizes, sizes[1:], strict=False))
+    assert sizes[-1] == pytest.approx(100_000 * TARGET_S, rel=0.01)
+    assert sizes.index(max(sizes)) <= 11
+
+
+def test_a_chunk_of_five_times_the_target_cuts_at_once() -> None:
+    """One chunk that took 5 targets is enough: the next one is what its own measure allows."""
+    pace = Pace(rows=50_000, most_rows=250_000, row_s=1e-5)
+    pace.measured(50_000, CUT_AT * TARGET_S)
+    assert pace.rows == 10_000
+
+
+def test_a_slow_chunk_shrinks_the_next_by_half_of_the_difference() -> None:
+    """Short of five targets the average decides, so one outlier does not."""
+    pace = Pace(rows=50_000, most_rows=250_000, row_s=1e-5)
+    pace.measured(50_000, 2 * TARGET_S)
+    assert pace.rows == pytest.approx(50_000 / 1.5, rel=0.01)
+
+
+def test_a_small_chunk_is_no_ground_for_a_larger_one() -> None:
+    """The last chunk of a walk, or a half, says how fast a row is but not that more of them would do."""
+    pace = Pace(rows=10_000, most_rows=250_000)
+    pace.measured(10, 0.0001)
+    assert pace.rows == 10_000
+    pace.measured(0, 0.001)
+    assert pace.rows == 10_000
+
+
+def test_a_rate_and_a_gentle_target_bound_the_chunk() -> None:
+    """Under a rate cap a chunk is half a second's worth; slowed down it is as short as asked."""
+    pace = Pace(rows=50_000, most_rows=250_000, row_s=1e-5)
+    assert pace.next_rows(TARGET_S, None) == 50_000
+    assert pace.next_rows(TARGET_S, 2000) == 1000
+    assert pace.next_rows(GENTLE_TARGET_S, None) == pytest.approx(2000, abs=1)
+    assert pace.next_rows(TARGET_S, 0.5) == 1
+    assert pace.expected_s(2000) == pytest.approx(GENTLE_TARGET_S)
+
+
+def test_a_time_out_starts_again_from_a_tenth() -> None:
+    """A chunk that was ended by a time-out was not measured: size and average begin anew."""
+    pace = Pace(rows=50_000, most_rows=250_000, row_s=1e-5)
+    pace.failed_on_time()
+    assert (pace.rows, pace.row_s) == (5000, None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**6), st.floats(0, 100)), max_size=30), st.integers(1, 250_000))
+def test_whatever_is_measured_the_size_stays_within_bounds(chunks: list[tuple[int, float]], most: int) -> None:
+    """No sequence of measurements brings the size to nothing, above its bound, or up by more than half at once."""
+    pace = Pace(rows=min(1000, most), most_rows=most)
+    for rows, took_s in chunks:
+        before = pace.rows
+        pace.measured(rows, took_s)
+        assert 1 <= pace.rows <= most
+        assert pace.rows <= max(before, rows) * GROWTH
+
+
+# -------------------------------------------------------------------------------------------------------------- throttle
+
+QUIET = Budget(level=0, signal="", share=1.0, ceiling=1.0, readings=(), age_s=1.0, workers=2)
+
+
+def _lag(seconds: float | None) -> list[Reading]:
+    return [Reading(Signal.WAL_RATE, 0.0), Reading(Signal.REPLICA_LAG, seconds, "" if seconds is not None else "hidden")]
+
+
+@pytest.mark.parametrize(("level", "share"), [(0.0, 1.0), (0.69, 1.0), (0.85, 0.5), (0.97, 0.1), (1.0, 0.0), (9.0, 0.0)])
+def test_from_seven_tenths_of_a_limit_the_share_falls_to_nothing(level: float, share: float) -> None:
+    """Below 0.7 nothing is felt, at the limit everything stops, in between it falls in a line."""
+    decided = Throttle().decide(_lag(level * LIMITS[Signal.REPLICA_LAG]), QUIET)
+    assert decided.share == pytest.approx(share, abs=0.001)
+    assert decided.signal == ("replica_lag" if level >= 0.7 else "")
+
+
+def test_a_signal_that_cannot_be_read_stops() -> None:
+    """It may be the very trouble that it should warn of; the sample says why it could not be read."""
+    decided = Throttle().decide(_lag(None), QUIET)
+    assert (decided.share, decided.signal, decided.level) == (0.0, "replica_lag", math.inf)
+    assert decided.readings[1]["trouble"] == "hidden"
+    assert decided.readings[1]["level"] is None
+
+
+def test_a_signal_switched_off_is_not_listened_to() -> None:
+    """By name, and only that one."""
+    assert Signal.LIVE_P99 not in Throttle(off=frozenset({Signal.LIVE_P99})).signals
+    assert len(Throttle(off=frozenset({Signal.LIVE_P99})).signals) == len(Signal) - 1
+
+
+def test_after_a_stop_the_share_grows_back_slowly() -> None:
+    """A stop halves the ceiling; it grows back by two hundredths a second, and further stops do not lower it again."""
+    throttle = Throttle()
+    budget = throttle.decide(_lag(20), QUIET)
+    assert (budget.share, budget.ceiling) == (0.0, 0.5)
+    budget = throttle.decide(_lag(20), replace(budget, age_s=1.0))
+    assert budget.ceiling == 0.5
+    shares = []
+    for _ in range(30):
+        budget = throttle.decide(_lag(0), replace(budget, age_s=1.0))
+        shares.append(budget.share)
+    assert shares[0] == pytest.approx(0.52)
+    assert shares[-1] == 1.0
+    assert budget.signal == ""
+
+
+def test_the_ceiling_never_closes() -> None:
+    """However often it is stopped, it tries again with a little."""
+    budget = QUIET
+    for _ in range(40):
+        budget = replace(Throttle().decide(_lag(20), budget), age_s=1.0)
+        budget = replace(Throttle().decide(_lag(0), budget), age_s=0.0)
+    assert LEAST_CEILING <= budget.share < 0.1
+
+
+def test_the_less_may_run_the_shorter_the_chunks() -> None:
+    """Slowed down, chunks get shorter and take up more of the budget that all workers share."""
+    assert target_s(1.0) == TARGET_S
+    assert target_s(0.5) == TARGET_S / 2
+    assert target_s(0.001) == GENTLE_TARGET_S
+    assert stretch_s(0.25, 0.5, 1) == 0.5
+    assert stretch_s(0.25, 0.5, 2) == 0.25
+    assert allowed_share(0.7) == pytest.approx(1.0)
+
+
+# --------------------------------------------------------------------------------------------------------- the time left
+
+
+@dataclass
+class Simulated:
+    """A run of the engine on simulated hardware; times in seconds."""
+
+    rows: int
+    ends: list[tuple[float, int, int]]
+    idle_row_s: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ends[-1][0]
+
+    def asked_at(self, part: float) -> tuple[Progress, float]:
+        now = self.seconds * part
+        done: list[FinishedChunk] = [(now - at, number, rows) for at, number, rows in self.ends if at <= now]
+        number = done[-1][1] if done else 1
+        walked = Walked(
+            rows_estimated=self.rows,
+            pass_number=number,
+            rows_walked=sum(chunk[2] for chunk in done if chunk[1] == number),
+            age_s=now,
+            last_look_s=self.idle_row_s * self.rows if number == 1 else 0.0,
+        )
+        return progress_of(walked, done[-256:]), self.seconds - now
+
+
+def _simulate(seed: int) -> Simulated:
+    """Walk with one to three workers whose chunks take a random time, drift, and are held up now and then."""
+    dice = random.Random(seed)
+    rows = dice.randrange(1_000_000, 6_000_000)
+    row_s = dice.uniform(5e-6, 2e-5)
+    idle_row_s = row_s * dice.uniform(0.02, 0.06)
+    clocks = [0.0] * dice.randrange(1, 4)
+    ends: list[tuple[float, int, int]] = []
+    for number, cost_s in ((1, row_s), (2, idle_row_s)):
+        left = rows
+        paces = [Pace(rows=1000 if number == 1 else 50_000, most_rows=250_000) for _ in clocks]
+        while left:
+            worker = clocks.index(min(clocks))
+            size = min(paces[worker].rows, left)
+            left -= size
+            took_s = 0.004 + size * cost_s * dice.lognormvariate(0, 0.2) * len(clocks) ** 0.5
+            if dice.random() < 0.02:
+                took_s += dice.uniform(0, 1)
+            clocks[worker] += took_s
+            paces[worker].measured(size, took_s)
+            ends.append((clocks[worker], number, size))
+        clocks = [max(clocks)] * len(clocks)
+    return Simulated(rows, sorted(ends), idle_row_s)
+
+
+def test_the_interval_contains_the_time_left() -> None:
+    """Asked at 25, 50 and 75 % of 20 seeded runs: in 90 % it contains the truth, never wider than half of that."""
+    contained = narrow = 0
+    for seed in range(20):
+        run = _simulate(seed)
+        for part in (0.25, 0.5, 0.75):
+            progress, left_s = run.asked_at(part)
+            assert progress.low_s is not None
+            assert progress.high_s is not None
+            contained += progress.low_s <= left_s <= progress.high_s
+            narrow += progress.high_s - progress.low_s <= left_s / 2
+    assert contained >= 54
+    assert narrow >= 54
+
+
+def test_nothing_is_said_before_there_is_something_to_say() -> None:
+    """With fewer than four chunks done there is no rate, and no interval."""
+    walked = Walked(rows_estimated=10_000, pass_number=1, rows_walked=3000, age_s=1.0, last_look_s=0.0)
+    progress = progress_of(walked, [(0.9, 1, 1000), (0.5, 1, 1000), (0.1, 1, 1000)])
+    assert (progress.rows_per_s, progress.low_s, progress.high_s) == (None, None, None)
+    assert progress.fraction == 0.3
+
+
+def test_a_hold_counts_as_time_that_rows_take() -> None:
+    """When nothing has come for long, the time left grows instead of running out."""
+    chunks = [(10.0 + 4 - at, 1, 1000) for at in range(5)]
+    walked = Walked(rows_estimated=10_000, pass_number=1, rows_walked=5000, age_s=15.0, last_look_s=0.0)
+    progress = progress_of(walked, chunks)
+    assert progress.low_s == pytest.approx(5000 / (3000 / 13) * (1 - WIDTH))
+
+
+def test_an_estimate_that_was_too_low_is_left_behind() -> None:
+    """More rows than expected: the fraction stays at one, and nothing is divided by zero."""
+    progress = progress_of(Walked(0, 1, 500, 1.0, 0.0), [])
+    assert progress.fraction == 1.0
+
+
+# ------------------------------------------------------------------------------------------------------------ small laws
+
+
+def test_time_is_booked_once_and_to_what_it_was_spent_on() -> None:
+    """Spells add up by run and signal; what could not be booked is kept."""
+    now = [0.0]
+    sheet = Timesheet(lambda: now[0])
+    sheet.turn_to(Spell(Spent.RUNNING, 7))
+    now[0] = 2.0
+    sheet.turn_to(Spell(Spent.HELD, 7, "live_p99"))
+    now[0] = 5.0
+    taken = sheet.take()
+    assert taken[Spell(Spent.RUNNING, 7)] == 2.0
+    assert taken[Spell(Spent.HELD, 7, "live_p99")] == 3.0
+    sheet.put_back(taken)
+    now[0] = 6.0
+    assert sheet.take()[Spell(Spent.HELD, 7, "live_p99")] == 4.0
+    assert sheet.spell.signal == "live_p99"
+
+
+def test_back_off_grows_and_ends() -> None:
+    """Pauses double up to five seconds, random in their upper half."""
+    for failures in range(1, 60):
+        assert 0.05 <= back_off_s(failures) <= LONGEST_BACK_OFF_S
+
+
+def test_a_few_failures_are_borne_and_many_are_not() -> None:
+    """Twenty rows in any table, one in a thousand in a large one."""
+    limits = FailureLimits()
+    assert not limits.too_many(20, 100)
+    assert limits.too_many(21, 100)
+    assert not limits.too_many(1000, 10**6)
+    assert limits.too_many(1001, 10**6)
