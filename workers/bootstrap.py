@@ -425,8 +425,8 @@ async def asking(settings: Settings) -> AsyncIterator[Client]:
 
 
 async def ask_one(settings: Settings, request: Asking, timeout_s: float) -> bytes:
-    """Ask once; returns the envelope's bytes."""
-    async with asking(settings) as client:
+    """Ask once; returns the envelope's bytes. Raises TimeoutError, also while Kafka is away."""
+    async with asyncio.timeout(timeout_s), asking(settings) as client:
         return (await client.ask(request, timeout_s))[1]
 
 

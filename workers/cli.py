@@ -33,6 +33,9 @@ app.add_typer(worker_app, name="worker")
 EXIT_USAGE: Final = 2
 EXIT_BY_TYPE: Final = {"success": 0, "neutral": 0, "warning": 3, "error": 1}
 
+STACK_ENV: Final = Path(".local/stack.env")
+"""Where the embedded stack of this checkout leaves its addresses; `.env` and the environment come first."""
+
 T = TypeVar("T")
 
 
@@ -42,7 +45,7 @@ class OperatorError(Exception):
 
 def settings() -> Settings:
     """Read the settings of this call: environment, `.env`, and the embedded stack's own file where there is one."""
-    return Settings.load()
+    return Settings.load(STACK_ENV, Path(".env"))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -161,10 +164,12 @@ def _ask(
         raise OperatorError(msg) from None
     body: dict[str, Any] = {"kind": kind, "payload": value} | ({"version": version} if version else {})
     request = bootstrap.Asking(side, body, key, message_id or uuid.uuid4().hex, caller)
+    configured = settings()
     try:
-        envelope = json.loads(run(bootstrap.ask_one(settings(), request, timeout_s)))
+        envelope = json.loads(run(bootstrap.ask_one(configured, request, timeout_s)))
     except TimeoutError:
-        msg = f"no reply within {timeout_s:.0f} s; are the workers running? The message stays in the log and will be answered"
+        where = configured.kafka.bootstrap_servers
+        msg = f"no reply within {timeout_s:.0f} s: are Kafka at {where} and the workers running?"
         raise OperatorError(msg) from None
     Console().print_json(data=envelope)
     sys.exit(EXIT_BY_TYPE[envelope["type"]])

@@ -178,8 +178,12 @@ class Settings:
     secrets: Secrets
 
     @classmethod
-    def load(cls, env_file: Path | None = Path(".env")) -> Self:
-        """Read the environment over the file over the defaults. Raises `SettingsError` with a line per error."""
+    def load(cls, *env_files: Path) -> Self:
+        """Read the environment over the files (later ones first) over the defaults.
+
+        Raises `SettingsError` with a line per error.
+        """
+        env_file = env_files or None
         errors: list[str] = []
         process = _build(Process, env_file, {}, errors)
         defaults = _DEFAULTS[process.environment] if process else {}
@@ -235,7 +239,7 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 G = TypeVar("G", bound=Group)
 
 
-def _build(model: type[G], env_file: Path | None, defaults: Mapping[str, str], errors: list[str]) -> G | None:
+def _build(model: type[G], env_file: tuple[Path, ...] | None, defaults: Mapping[str, str], errors: list[str]) -> G | None:
     known = {field.alias for field in model.model_fields.values()}
     given: dict[str, Any] = {name: value for name, value in defaults.items() if name in known}
     try:

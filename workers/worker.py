@@ -81,14 +81,15 @@ def _calm_collector() -> None:
 
 
 async def _run(worker: Worker) -> str:
-    async with asyncio.TaskGroup() as group:
-        jobs = [group.create_task(_keep_going(job)) for job in worker.jobs]
+    jobs = [asyncio.create_task(_keep_going(job)) for job in worker.jobs]
+    try:
         await worker.start()
         _log.info("worker_started")
-        reason = await worker.failed()
+        return await worker.failed()
+    finally:
         for job in jobs:
             job.cancel()
-        return reason
+        await asyncio.gather(*jobs, return_exceptions=True)
 
 
 async def _keep_going(job: Job) -> None:

@@ -1,6 +1,6 @@
 """Customer summaries: rebuilt from the orders wherever they say something else.
 
-A customer without orders needs no row, and a category without placed orders none either; deleted customers have neither.
+A customer without orders needs no row, nor does a category without placed orders; deleted customers have neither.
 The customer's row is locked for as long: whoever places or cancels an order locks it first.
 """
 

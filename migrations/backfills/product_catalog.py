@@ -1,7 +1,7 @@
 """Products: the catalogue as jsonb in `new_catalog`, out of the JSON text in `old_catalog_field`.
 
-Asked again after writes went to the old column alone, it puts right what differs: hence more than "is null". Text that is
-no JSON is put aside with its reason.
+Asked again after writes went to the old column alone, it puts right what differs: hence more than "is null". Text that
+is no JSON is put aside with its reason.
 """
 
 TABLE = "products"

@@ -21,12 +21,12 @@ moved as (
 cleared as (
     update products set old_validations = null from taken where products.id = taken.id)
 select count(*) from taken
-"""
+"""  # noqa: S608 (constants)
 
 EXPECTED = f"""
 select coalesce(jsonb_agg(jsonb_build_array({_RULE}) order by place), '[]')
 from jsonb_array_elements(products.old_validations::jsonb) with ordinality as listed (rule, place)
-"""
+"""  # noqa: S608
 ACTUAL = """
 select coalesce(jsonb_agg(jsonb_build_array(name, parameters, start_date, end_date) order by ordinal), '[]')
 from validation_instances where product_id = products.id

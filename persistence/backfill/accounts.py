@@ -10,8 +10,8 @@ from typing import Any, Final
 from persistence.engine import Connection
 
 SEEN_FOR_S: Final = 20.0
-"""A worker that has not been seen for this long does not count: between two chunks they say something, and a chunk takes
-15 s at most."""
+"""A worker that has not been seen for this long does not count: they say something between two chunks, and a chunk
+takes 15 s at most."""
 SAMPLE_EVERY_S: Final = 1.0
 """How often the signals are read, by whichever worker comes first."""
 SAMPLE_VALID_S: Final = 5.0
@@ -69,7 +69,8 @@ where claimed_at < clock_timestamp() - make_interval(secs => {SAMPLE_EVERY_S})
 returning only_row"""
 _STORE_SAMPLE: Final = """
 update backfill_budget
-set level = $1, signal = $2, share = $3::float8, ceiling = $4, readings = $5::text::jsonb, sampled_at = clock_timestamp(),
+set level = $1, signal = $2, share = $3::float8, ceiling = $4, readings = $5::text::jsonb,
+    sampled_at = clock_timestamp(),
     free_at = case when $3::float8 >= 1 then '-infinity' else free_at end"""
 _RESERVE: Final = """
 update backfill_budget
@@ -132,7 +133,7 @@ async def store_sample(connection: Connection, budget: Budget) -> None:
 
 
 async def reserve_run(connection: Connection, seconds: float) -> float:
-    """Take the next stretch of the budget, `seconds` long; returns 0, or how many seconds to wait before asking again."""
+    """Take the next stretch of the budget, `seconds` long; returns 0, or how long to wait before asking again."""
     if await connection.fetchval(_RESERVE, seconds) is not None:
         return 0.0
     wait_s: float = await connection.fetchval(_FREE_IN)

@@ -254,7 +254,8 @@ async def edge_of_last_pass(connection: Connection, run: Run, shape: KeyShape, r
     row = await connection.fetchrow(
         f"""
         select high, walked from (
-            select high, sum(rows_walked) over (order by {order})::bigint as walked, row_number() over (order by {order}) as place
+            select high, sum(rows_walked) over (order by {order})::bigint as walked,
+                   row_number() over (order by {order}) as place
             from backfill_chunks
             where run_id = $1 and pass = $2 and state in ('done', 'quarantined') and {beyond}) as along
         where walked >= $3 or high is null

@@ -59,7 +59,7 @@ async def rehearse(engine: Engine, walk: Walk, bounds: Bounds) -> Treated:
 
 
 async def compare(engine: Engine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
-    """Compare f(source) with the target over a leased chunk, in one snapshot that is read and let go, and write it off."""
+    """Compare f(source) with the target over a leased chunk, in one snapshot that is let go, and write it off."""
     async with _snapshot(engine) as connection:
         treated = await comparison_of(walk)(connection, lease.bounds, spared)
 
@@ -89,7 +89,7 @@ async def _hold_phases(connection: Connection, definition: Definition) -> None:
             raise WrongPhaseError(f"{row['change']} is {row['phase']}: this backfill waits")
 
 
-# -------------------------------------------------------------------------------------------------------------- treating
+# ------------------------------------------------------------------------------------------------------------- treating
 
 
 def labour_of(walk: Walk) -> Labour:
@@ -199,7 +199,7 @@ def _rows_of(tag: str) -> int:
     return int(tag.rpartition(" ")[2])
 
 
-# -------------------------------------------------------------------------------------------------------------- comparing
+# ------------------------------------------------------------------------------------------------------------ comparing
 
 
 def comparison_of(walk: Walk) -> Labour:
@@ -250,7 +250,7 @@ def _compared(row: Any) -> Treated:  # noqa: ANN401 (a driver's record)
     )
 
 
-# ------------------------------------------------------------------------------------------------------------- estimating
+# ----------------------------------------------------------------------------------------------------------- estimating
 
 COUNT_TIMEOUT_S: Final = 2.0
 """How long the exact count may take before the catalogue's estimate is used: about 10 million keys."""

@@ -307,7 +307,9 @@ async def reserve_rate(connection: Connection, run: Run, rows: int) -> float:
 async def all_closed(connection: Connection, run: Run) -> bool:
     """Say whether the present pass is walked to its end and none of the run's chunks is open."""
     closed: bool = await connection.fetchval(
-        f"select walked and not exists ({_OPEN}) from backfill_runs where id = $1 and pass = $2", run.id, run.pass_number
+        f"select walked and not exists ({_OPEN}) from backfill_runs where id = $1 and pass = $2",
+        run.id,
+        run.pass_number,
     )
     return bool(closed)
 

@@ -36,7 +36,7 @@ class Signal(StrEnum):
     AUTOVACUUM = "autovacuum"
     """1 while a vacuum of a backfill's table runs, 2 while one that guards against wraparound does."""
     DEAD_TUPLES = "dead_tuples"
-    """Dead rows for each live one, of the worst table (of at least 10,000 rows: a small one is not worth waiting for)."""
+    """Dead rows for each live one, of the worst table; one of fewer than 10,000 rows counts as if it had as many."""
     LIVE_P99 = "live_p99"
     """Milliseconds: the worst 99th percentile that a live worker measured of its own traffic."""
 

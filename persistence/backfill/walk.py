@@ -38,20 +38,20 @@ class Walk:
         """Find the key that lies `rows` rows after `low`: where the next chunk ends. No row: the table ends first."""
         bounds = Bounds(low, None)
         skip = len(bounds.arguments()) + 1
-        return (
+        sql = (
             f"select {self.shape.as_text} from {self.shape.table} where {self.shape.within(bounds)}"
-            f" order by {self.shape.order} offset ${skip}::bigint limit 1",
-            [*bounds.arguments(), rows],
+            f" order by {self.shape.order} offset ${skip}::bigint limit 1"
         )
+        return sql, [*bounds.arguments(), rows]
 
     def count(self, bounds: Bounds, most: int) -> Query:
         """Count the keys of a range, up to `most` of them."""
         last = len(bounds.arguments()) + 1
-        return (
+        sql = (
             f"select count(*) from (select from {self.shape.table} where {self.shape.within(bounds)}"
-            f" limit ${last}::bigint) as counted",
-            [*bounds.arguments(), most],
+            f" limit ${last}::bigint) as counted"
         )
+        return sql, [*bounds.arguments(), most]
 
     def count_all(self) -> str:
         """Count the table's rows: an index-only scan where the visibility map allows it."""
@@ -63,12 +63,12 @@ class Walk:
         The predicate is not asked: what a row holds may be what it fails on.
         """
         condition, arguments = self._within(bounds, spared)
-        return (
-            f"select key, rows from (select {self.shape.as_text} as key, row_number() over (order by {self.shape.order})"
-            f" as place, count(*) over () as rows from {self.shape.table} where {condition}) as counted"
-            f" where place = rows / 2 + 1",
-            arguments,
+        place = f"row_number() over (order by {self.shape.order})"
+        sql = (
+            f"select key, rows from (select {self.shape.as_text} as key, {place} as place, count(*) over () as rows"
+            f" from {self.shape.table} where {condition}) as counted where place = rows / 2 + 1"
         )
+        return sql, arguments
 
     # ------------------------------------------------------------------------------------------------------- treating
 
@@ -80,24 +80,22 @@ class Walk:
         """
         condition, arguments = self._to_do(bounds, spared)
         strength = "update" if self.definition.locks_for_children else "no key update"
-        return (
+        sql = (
             f"select count(*) from (select from {self.shape.table} where {condition}"
-            f" order by {self.shape.order} for {strength}) as locked",
-            arguments,
+            f" order by {self.shape.order} for {strength}) as locked"
         )
+        return sql, arguments
 
     def also_lock(self, bounds: Bounds) -> Sequence[Query]:
         """Lock the rows of other tables that carry the same keys, each table in key order."""
         queries: list[Query] = []
         for table, columns in self.definition.also_lock.items():
             shape = self.shape.renamed(table, columns)
-            queries.append(
-                (
-                    f"select count(*) from (select from {table} where {shape.within(bounds)}"
-                    f" order by {shape.order} for update) as locked",
-                    bounds.arguments(),
-                )
+            sql = (
+                f"select count(*) from (select from {table} where {shape.within(bounds)}"
+                f" order by {shape.order} for update) as locked"
             )
+            queries.append((sql, bounds.arguments()))
         return queries
 
     def assign(self, work: Assignments, bounds: Bounds, spared: Sequence[Key]) -> Query:
@@ -133,7 +131,7 @@ class Walk:
 
     def digest_written(self, bounds: Bounds) -> Query:
         """Digest the target of the rows that this transaction has written: their xmin is its own id."""
-        own = f"{self.shape.table}.xmin::text = mod(pg_current_xact_id()::text::numeric, 4294967296)::text"
+        own = f"{self.shape.table}.xmin::text = (select mod(pg_current_xact_id()::text::numeric, 4294967296)::text)"
         condition = f"{self.shape.within(bounds)} and {own}"
         return self._digest(str(self.definition.actual), condition), bounds.arguments()
 

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import asyncpg
 import pytest
@@ -15,7 +14,6 @@ from persistence.backfill.runs import Run
 from persistence.backfill.walk import Query, Walk
 from persistence.engine import Connection, connected
 from tests.backfill.workshop import Workshop
-from workers.backfill import closing
 
 ROWS = """
 create table walked (id bigint primary key, source integer not null, target integer);
@@ -34,7 +32,7 @@ FILL = """
     ACTUAL = "target"
     """
 
-Plan = Callable[[Connection, Run, str, Key | None, int, int], Awaitable[Lease | None]]
+Plan = Callable[..., Awaitable[Lease | None]]
 
 
 async def _findings(workshop: Workshop) -> Sequence[str]:
@@ -58,7 +56,7 @@ async def test_a_dropped_chunk(workshop: Workshop, monkeypatch: pytest.MonkeyPat
     """A range that was planned and got lost leaves a gap, though a later walk found its rows."""
     plan: Plan = chunk_rows.plan
 
-    async def forgetful(connection: Connection, run: Run, *rest: Any) -> Lease | None:
+    async def forgetful(connection: Connection, run: Run, *rest: object) -> Lease | None:
         lease = await plan(connection, run, *rest)
         if lease is not None and run.kind == "work" and run.pass_number == 1 and lease.bounds.low == ["10010"]:
             await connection.execute("delete from backfill_chunks where id = $1", lease.chunk_id)
@@ -73,7 +71,7 @@ async def test_overlapping_chunks(workshop: Workshop, monkeypatch: pytest.Monkey
     """A chunk that begins before the one before it ended is an overlap."""
     plan: Plan = chunk_rows.plan
 
-    async def greedy(connection: Connection, run: Run, *rest: Any) -> Lease | None:
+    async def greedy(connection: Connection, run: Run, *rest: object) -> Lease | None:
         lease = await plan(connection, run, *rest)
         if lease is not None and run.kind == "work" and run.pass_number == 1 and lease.bounds.low == ["10010"]:
             await connection.execute("update backfill_chunks set low = '{9000}' where id = $1", lease.chunk_id)
@@ -91,7 +89,7 @@ async def test_a_chunk_applied_twice(workshop: Workshop, monkeypatch: pytest.Mon
     )
     carry_out = chunks.carry_out
 
-    async def twice(*arguments: Any) -> Any:
+    async def twice(*arguments: object) -> object:
         await carry_out(*arguments)
         return await carry_out(*arguments)
 
@@ -102,18 +100,18 @@ async def test_a_chunk_applied_twice(workshop: Workshop, monkeypatch: pytest.Mon
 async def test_rows_written_meanwhile_are_ignored(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that walks once only misses the row that came in behind it."""
 
-    async def once(*_: object) -> Any:
+    async def once(*_: object) -> chunk_rows.Totals:
         return chunk_rows.Totals(0, 0, 0)
 
     plan: Plan = chunk_rows.plan
 
-    async def meanwhile(connection: Connection, run: Run, *rest: Any) -> Lease | None:
+    async def meanwhile(connection: Connection, run: Run, *rest: object) -> Lease | None:
         if run.walked_to is not None and run.kind == "work":
             await connection.execute("insert into walked values (5, 1) on conflict do nothing")
         return await plan(connection, run, *rest)
 
     monkeypatch.setattr(chunk_rows, "plan", meanwhile)
-    monkeypatch.setattr(closing.chunk_rows, "totals", once)
+    monkeypatch.setattr(chunk_rows, "totals", once)
     findings = await _findings(workshop)
     assert "1 rows are still to do, for example ['5']" in findings
 
@@ -164,6 +162,4 @@ async def test_reading_before_the_lock(workshop: Workshop, monkeypatch: pytest.M
         verify = await workshop.verify("fill")
     await live.close()
     assert await workshop.session.fetchval("select target from walked where id = 500") == (51 if broken else 78)
-    assert verify["result"]["findings"] == (
-        ["1 rows differ from their source, for example ['500']"] if broken else []
-    )
+    assert verify["result"]["findings"] == (["1 rows differ from their source, for example ['500']"] if broken else [])

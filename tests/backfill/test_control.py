@@ -46,7 +46,7 @@ async def test_the_database_knows_the_same_states(workshop: Workshop) -> None:
 
 
 async def test_a_pause_is_obeyed_within_two_seconds(workshop: Workshop) -> None:
-    """A chunk that would take 10 s is cancelled on the server and rolled back within 2 s; resumed, it can be cancelled."""
+    """A chunk that would take 10 s is cancelled on the server and rolled back; resumed, the run can be cancelled."""
     await workshop.session.execute(ROWS.format(1000))
     workshop.define("fill", SLOW)
     async with workshop.workers():

@@ -155,7 +155,9 @@ async def test_a_backfill_waits_for_the_phase_that_it_belongs_to(workshop: Works
     workshop.define("fill", CAST + "\n    PHASES = {'product_catalog': ('dual_write',)}\n")
     async with workshop.workers():
         await workshop.wish(lambda control: control.start("fill"))
-        await workshop.poll("select exists (select from backfill_chunks where error like '%product_catalog is expanded%')")
+        await workshop.poll(
+            "select exists (select from backfill_chunks where error like '%product_catalog is expanded%')"
+        )
         assert await workshop.session.fetchval("select count(target) from walked") == 0
         await workshop.session.execute("update schema_changes set phase = 'dual_write'")
         await workshop.until("fill", "completed")
@@ -165,9 +167,12 @@ async def test_an_outage_is_waited_out(workshop: Workshop) -> None:
     """Every connection of the workers is cut again and again while they work; nothing is missed or done twice."""
     await workshop.session.execute(ROWS.format(20000))
     await workshop.session.execute("alter table walked add column times integer not null default 0")
-    workshop.define("fill", CAST.replace('"source::integer"}', '"source::integer", "times": "times + 1"}').replace(
-        "ROW_LOCAL = True", "ROW_LOCAL = True\n    MAX_ROWS = 400"
-    ))
+    workshop.define(
+        "fill",
+        CAST.replace('"source::integer"}', '"source::integer", "times": "times + 1"}').replace(
+            "ROW_LOCAL = True", "ROW_LOCAL = True\n    MAX_ROWS = 400"
+        ),
+    )
     async with workshop.workers(2):
         await workshop.wish(lambda control: control.start("fill", rate_rows_per_s=30000))
         for part in range(8):

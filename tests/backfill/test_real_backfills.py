@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -22,7 +23,7 @@ def definitions(workshop: Workshop) -> None:
 
 async def test_validation_rules_move_and_move_back(workshop: Workshop) -> None:
     """Rules become rows with their order, and the text again; a product whose text is no JSON is put aside."""
-    rules = [
+    rules: list[dict[str, Any]] = [
         {"name": "first", "parameters": {"type": "object"}, "start_date": "2024-01-01", "end_date": None},
         {"name": "second", "parameters": {"b": 1, "a": [1, 2]}, "start_date": "2024-02-01", "end_date": "2024-03-01"},
     ]
@@ -102,7 +103,7 @@ on conflict (customer_id) do update set all_orders = s.all_orders + 1, placed_or
 
 
 async def test_summaries_are_rebuilt_beside_live_orders(workshop: Workshop) -> None:
-    """Wrong, missing and superfluous summaries are put right, while an order that is being placed is not counted twice."""
+    """Wrong, missing and superfluous summaries are put right; an order that is being placed is not counted twice."""
     session = workshop.session
     await session.execute("""
         insert into customers (id, name, name_key, email, email_key)
@@ -116,7 +117,8 @@ async def test_summaries_are_rebuilt_beside_live_orders(workshop: Workshop) -> N
     ]:
         await session.execute(ORDER, status, amount, category, name)
     await session.execute("""
-        insert into customer_summaries (customer_id, all_orders) select id, 99 from customers where name in ('c1', 'c5');
+        insert into customer_summaries (customer_id, all_orders)
+        select id, 99 from customers where name in ('c1', 'c5');
         insert into customer_category_counts select id, 'music', 4 from customers where name = 'c1';
         insert into customers (id, deleted_at) values (uuidv7(), now())""")
     live = await asyncpg.connect(workshop.url)

@@ -46,9 +46,7 @@ async def test_the_chunks_of_a_killed_and_of_a_stopped_worker_are_taken_over(wor
     killed, stopped = await workshop.process("killed"), await workshop.process("stopped")
     try:
         await workshop.wish(lambda control: control.start("fill"))
-        await workshop.poll(
-            "select count(distinct worker) = 2 from backfill_chunks where state = 'leased'"
-        )
+        await workshop.poll("select count(distinct worker) = 2 from backfill_chunks where state = 'leased'")
         at = time.monotonic()
         killed.kill()
         stopped.send_signal(signal.SIGSTOP)

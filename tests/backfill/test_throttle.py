@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import asyncpg
+
 from persistence.backfill import accounts
 from persistence.backfill.signals import Reading, Signal, read_signals
 from persistence.engine import connected
@@ -19,7 +20,8 @@ FILL = """
     ROW_LOCAL = True
     """
 BEAT = """
-insert into worker_heartbeats (worker, role, phases, p99_ms) values ('live', 'commands', '{}', jsonb_build_object('all', $1::float8))
+insert into worker_heartbeats (worker, role, phases, p99_ms)
+values ('live', 'commands', '{}', jsonb_build_object('all', $1::float8))
 on conflict (worker) do update set p99_ms = excluded.p99_ms, seen_at = now()"""
 
 
@@ -40,7 +42,7 @@ async def test_every_signal_can_be_read(workshop: Workshop) -> None:
 
 
 async def test_signals_see_what_they_are_for(workshop: Workshop) -> None:
-    """Sessions that wait for a lock on the table, dead rows, and the live traffic's percentile show in their signals."""
+    """Sessions that wait for a lock, dead rows and the live traffic's percentile show in their signals."""
     await workshop.session.execute(ROWS.format(20000))
     await workshop.session.execute("analyze walked; update walked set target = 2")
     first, second = await asyncpg.connect(workshop.url), await asyncpg.connect(workshop.url)

@@ -194,8 +194,11 @@ async def test_a_message_older_than_the_mark_is_never_applied(system: System) ->
     await system.fetch("delete from outcomes")
     gone = await system.command("create_customer", {"name": "N", "email": email}, message_id="kept")
     assert (gone.status, gone.code) == (410, "OUTCOME_EXPIRED")
-    letters = await system.dead_letters()
-    assert [headers["dlq.reason"] for _, headers in letters] == ["OUTCOME_EXPIRED"]
+
+    async def put_aside() -> bool:
+        return [headers["dlq.reason"] for _, headers in await system.dead_letters()] == ["OUTCOME_EXPIRED"]
+
+    await system.until(put_aside, 10, "there is no dead letter")
     assert len(await system.fetch("select from customers")) == 1
     assert await system.fetch("select from outcomes") == []
 

@@ -31,11 +31,11 @@ PARTS: Final = ("kafka", "postgres", "redis")
 GONE_WITHIN_S: Final = 30.0
 # After `kill -9` the controller waits this long before it lets the broker come back: shorter, for the test's sake.
 SOON: Final = {"broker.session.timeout.ms": "1000", "broker.heartbeat.interval.ms": "200"}
-OWNER: Final = f"""
+OWNER: Final = """
 import signal, sys
 from pathlib import Path
 from workers.stack.embedded import EmbeddedStack
-EmbeddedStack(Path(sys.argv[1]), kafka_config={SOON}).up()
+EmbeddedStack(Path(sys.argv[1])).up()
 print("up", flush=True)
 signal.pause()
 """
@@ -191,22 +191,19 @@ def test_unknown_password_is_refused(stack: EmbeddedStack) -> None:
 # Deaths --------------------------------------------------------------------------------------------------------------
 
 
-def test_killed_owner_leaves_nothing_and_killed_stack_starts_again(stack: EmbeddedStack, tmp_path: Path) -> None:
-    """Beside another stack: `kill -9` of the owner ends every process; `kill -9` of all of them stops no next start."""
-    second = EmbeddedStack(tmp_path / ".local", kafka_config=SOON)
+def test_killed_owner_leaves_nothing(stack: EmbeddedStack, tmp_path: Path) -> None:
+    """`kill -9` of the owner ends every process of its stack, and none of another stack that runs beside it."""
+    second = EmbeddedStack(tmp_path / ".local")
     try:
-        for kill_all in (False, True):
-            with subprocess.Popen([sys.executable, "-c", OWNER, second.state], stdout=subprocess.PIPE) as owner:
-                assert owner.stdout is not None
-                assert owner.stdout.readline() == b"up\n"
-                processes = [process for part in _processes(second).values() for process in part]
-                for process in processes if kill_all else []:
-                    process.kill()
-                owner.kill()
-            assert _left_of(processes) == []
-        assert asyncio.run(_use(second.up())) == (1, 1, True)
-        assert _ready(stack) == dict.fromkeys(PARTS, True)  # the neighbour has not noticed
-        assert {part.port for part in stack.status()}.isdisjoint(part.port for part in second.status())
+        with subprocess.Popen([sys.executable, "-c", OWNER, second.state], stdout=subprocess.PIPE) as owner:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == b"up\n"
+            processes = [process for part in _processes(second).values() for process in part]
+            assert {part.port for part in stack.status()}.isdisjoint(part.port for part in second.status())
+            owner.kill()
+        assert _left_of(processes) == []
+        assert [part.running for part in second.status()] == [False] * len(PARTS)
+        assert _ready(stack) == dict.fromkeys(PARTS, True)
     finally:
         second.wipe()
     assert not second.state.exists()
@@ -223,15 +220,19 @@ def test_killed_servers_start_again_with_their_data(stack: EmbeddedStack) -> Non
     assert asyncio.run(_query(env, "select n from survivor")) == 9
 
 
-def test_killed_guardian_takes_its_server_along(stack: EmbeddedStack) -> None:
-    """A guardian that is killed leaves no server that nobody guards; the next `up` starts afresh."""
-    guardian, *servers = _processes(stack)["redis"]
-    guardian.kill()
+def test_killed_guardians_take_their_servers_along(stack: EmbeddedStack) -> None:
+    """`kill -9` of the guardians leaves no server that nobody guards, and nothing that stops the next start."""
+    env = stack.environment()
+    asyncio.run(_query(env, "create table orphan as select 11 as n", "select 1"))
+    processes = _processes(stack)
+    for guardian, *_ in processes.values():
+        guardian.kill()
+    servers = [server for _, *started in processes.values() for server in started]
     if sys.platform == "linux":
         assert _left_of(servers) == []
-    stack.up()
+    assert stack.up() == env
     assert _left_of(servers) == []
-    assert _ready(stack)["redis"]
+    assert asyncio.run(_query(env, "select n from orphan")) == 11
 
 
 @pytest.mark.parametrize("part", PARTS)

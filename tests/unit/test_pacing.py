@@ -3,6 +3,7 @@
 import math
 import random
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,7 @@ from workers.backfill.throttle import LEAST_CEILING, LIMITS, Throttle, allowed_s
 from workers.backfill.timesheet import Timesheet
 from workers.backfill.workplace import LONGEST_BACK_OFF_S, FailureLimits, back_off_s
 
-# ------------------------------------------------------------------------------------------------------------------ pace
+# ----------------------------------------------------------------------------------------------------------------- pace
 
 
 def test_a_steady_rate_brings_the_chunk_to_the_target() -> None:
@@ -26,7 +27,7 @@ def test_a_steady_rate_brings_the_chunk_to_the_target() -> None:
     for _ in range(20):
         sizes.append(pace.rows)
         pace.measured(pace.rows, pace.rows / 100_000)
-    assert all(after <= before * GROWTH for before, after in zip(sizes, sizes[1:], strict=False))
+    assert all(after <= before * GROWTH for before, after in pairwise(sizes))
     assert sizes[-1] == pytest.approx(100_000 * TARGET_S, rel=0.01)
     assert sizes.index(max(sizes)) <= 11
 
@@ -82,16 +83,21 @@ def test_whatever_is_measured_the_size_stays_within_bounds(chunks: list[tuple[in
         assert pace.rows <= max(before, rows) * GROWTH
 
 
-# -------------------------------------------------------------------------------------------------------------- throttle
+# ------------------------------------------------------------------------------------------------------------- throttle
 
 QUIET = Budget(level=0, signal="", share=1.0, ceiling=1.0, readings=(), age_s=1.0, workers=2)
 
 
 def _lag(seconds: float | None) -> list[Reading]:
-    return [Reading(Signal.WAL_RATE, 0.0), Reading(Signal.REPLICA_LAG, seconds, "" if seconds is not None else "hidden")]
+    return [
+        Reading(Signal.WAL_RATE, 0.0),
+        Reading(Signal.REPLICA_LAG, seconds, "" if seconds is not None else "hidden"),
+    ]
 
 
-@pytest.mark.parametrize(("level", "share"), [(0.0, 1.0), (0.69, 1.0), (0.85, 0.5), (0.97, 0.1), (1.0, 0.0), (9.0, 0.0)])
+@pytest.mark.parametrize(
+    ("level", "share"), [(0.0, 1.0), (0.69, 1.0), (0.85, 0.5), (0.97, 0.1), (1.0, 0.0), (9.0, 0.0)]
+)
 def test_from_seven_tenths_of_a_limit_the_share_falls_to_nothing(level: float, share: float) -> None:
     """Below 0.7 nothing is felt, at the limit everything stops, in between it falls in a line."""
     decided = Throttle().decide(_lag(level * LIMITS[Signal.REPLICA_LAG]), QUIET)
@@ -148,7 +154,7 @@ def test_the_less_may_run_the_shorter_the_chunks() -> None:
     assert allowed_share(0.7) == pytest.approx(1.0)
 
 
-# --------------------------------------------------------------------------------------------------------- the time left
+# -------------------------------------------------------------------------------------------------------- the time left
 
 
 @dataclass
@@ -239,7 +245,7 @@ def test_an_estimate_that_was_too_low_is_left_behind() -> None:
     assert progress.fraction == 1.0
 
 
-# ------------------------------------------------------------------------------------------------------------ small laws
+# ----------------------------------------------------------------------------------------------------------- small laws
 
 
 def test_time_is_booked_once_and_to_what_it_was_spent_on() -> None:

@@ -1,8 +1,8 @@
 """Validation rules: what they mean, what they may not refer to, and that none of them can hold a worker up."""
 
 import time
+from collections.abc import Sequence
 from datetime import date
-from typing import Any
 
 import pytest
 
@@ -11,10 +11,10 @@ from handlers.product import Rule, RuleSet
 from handlers.rules import MAX_PATTERNS, MAX_STEPS, MAX_SUBSCHEMAS, RuleBook, StepBudget, Verdict, first_problem
 
 TODAY = date(2025, 3, 1)
-FOREVER = date.min, None
 
 
 def rule(parameters: object, name: str = "rule", start: date = date.min, end: date | None = None) -> Rule:
+    """Make a rule, in force for ever unless told."""
     return Rule(name, parameters, start, end)
 
 
@@ -92,7 +92,7 @@ def test_what_a_schema_means(parameters: object, data: object, violations: list[
 
 
 def test_patterns_are_ecmascript() -> None:
-    """\\d, \\w and \\s have the dialect's meaning: digits and letters are those of ASCII, blanks are many."""
+    """Classes have the dialect's meaning: digits and letters are those of ASCII, blanks are many."""
     for pattern, matching, other in (
         (r"^\d$", "7", "\u0667"),
         (r"^\w$", "w", "\u00e9"),
@@ -143,7 +143,7 @@ def test_patterns_are_ecmascript() -> None:
     ],
 )
 def test_what_is_refused(parameters: object, reason: str) -> None:
-    """A rule that is no schema, or could reach out or hang, is refused when it is set, and cannot be evaluated before."""
+    """A rule that is no schema, or could reach out or hang, is refused when it is set, and is never evaluated."""
     assert reason in problem(parameters)
     verdict = judge(parameters, {})
     assert verdict.problem is not None
@@ -176,8 +176,8 @@ def _doubling(levels: int) -> dict[str, object]:
     return {"$defs": defs, "$ref": f"#/$defs/a{levels - 1}"}
 
 
-def _nested(levels: int) -> Any:
-    value: Any = {}
+def _nested(levels: int) -> dict[str, object]:
+    value: dict[str, object] = {}
     for _ in range(levels):
         value = {"a": value}
     return value
@@ -230,7 +230,7 @@ def test_the_budget_is_shared_by_all_rules_of_a_message() -> None:
 
 def test_rules_in_force() -> None:
     """A rule counts from its first to its last day, both included, and for ever without a last day."""
-    never = {"not": {}}
+    never: dict[str, object] = {"not": {}}
     rules = RuleSet(
         "product",
         None,
@@ -246,11 +246,11 @@ def test_rules_in_force() -> None:
 
 
 def test_compiled_rules_are_kept_by_product_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A set of rules is compiled once a version; what is not committed yet is not kept, nor is anything without caching."""
+    """A set of rules is compiled once a version; what is not committed is not kept, nor is anything without caching."""
     compiled: list[str] = []
     compile_all = rules_module._compile_all
 
-    def counting(rules: RuleSet) -> Any:
+    def counting(rules: RuleSet) -> Sequence[object]:
         compiled.append(f"{rules.product_id} {rules.version}")
         return compile_all(rules)
 

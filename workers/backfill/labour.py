@@ -21,8 +21,8 @@ from workers.backfill.metrics import DONE
 from workers.backfill.workplace import BUSY_POLL_S, Workplace, back_off_s
 
 PATIENCE: Final = 5
-"""Attempts after which a chunk that keeps failing for passing reasons (a lock that others hold, rows that keep coming in)
-is halved: what stands in the way is then in one half only."""
+"""Attempts after which a chunk that keeps failing for passing reasons (a lock that others hold, rows that keep coming
+in) is halved: what stands in the way is then in one half only."""
 DRAIN_S: Final = 1.5
 """How long a chunk may go on when the worker is told to stop; then it is cancelled and left to others."""
 LOOK_GROWTH: Final = 4
@@ -65,7 +65,7 @@ async def labour(place: Workplace, run: Run, walk: Walk, lease: Lease, target: f
         await _look_back(place, run, walk, lease, treated)
 
 
-# -------------------------------------------------------------------------------------------------------------- under way
+# ------------------------------------------------------------------------------------------------------------ under way
 
 
 async def _act(place: Workplace, run: Run, walk: Walk, lease: Lease) -> Treated:
@@ -132,7 +132,7 @@ async def _still_wanted(place: Workplace, run: Run, lease: Lease, *, renew: bool
     return min(BUSY_POLL_S, GRACE_S - age_s)
 
 
-# ------------------------------------------------------------------------------------------------------------- afterwards
+# ----------------------------------------------------------------------------------------------------------- afterwards
 
 
 async def _look_back(place: Workplace, run: Run, walk: Walk, lease: Lease, treated: Treated) -> None:

@@ -4,13 +4,13 @@ from dataclasses import dataclass
 from typing import Final
 
 TARGET_S: Final = 0.5
-"""What a chunk should take. Long enough that planning, lease and commit (a few ms) cost about one per cent; short enough
-that a row's lock is felt by a live request only as a slow one, and that a pause is obeyed without cancelling."""
+"""What a chunk should take. Long enough that planning, lease and commit (a few ms) cost about one per cent; short
+enough that a row's lock is felt by a live request only as a slow one, and a pause is obeyed without cancelling."""
 GROWTH: Final = 1.5
 """Largest step up: from 1,000 rows to 75,000 takes eleven chunks, and one lucky measurement cannot make a chunk that
 holds its locks for many times the target."""
 CUT_AT: Final = 5.0
-"""A chunk that took this many times the target says that the world has changed: its own measure counts alone, at once."""
+"""A chunk that took this many times the target says that the world has changed: its own measure counts alone."""
 MEMORY: Final = 0.5
 """Weight of the newest measurement in the average otherwise: two or three chunks decide, one outlier does not."""
 GENTLE_TARGET_S: Final = 0.02

@@ -21,7 +21,7 @@ from workers.backfill.pacing import GENTLE_TARGET_S, TARGET_S
 SLOW_FROM: Final = 0.7
 """Share of a limit from which the backfills slow down."""
 CEILING_PER_S: Final = 0.02
-"""How fast the ceiling grows back, in shares a second: from a half to full in 25 s, several windows of the percentile."""
+"""How fast the ceiling grows back, in shares a second: from a half to full in 25 s, some windows of the percentile."""
 LEAST_CEILING: Final = 0.02
 """The ceiling never falls below this: 20 ms a second, enough to learn that the traffic bears more."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from migrations import backfills
 from persistence.backfill.accounts import Spell, Spent
 from persistence.backfill.definition import Definition
 from persistence.backfill.runs import Run
@@ -26,6 +27,8 @@ BACK_OFF_S: Final = 0.2
 LONGEST_BACK_OFF_S: Final = 5.0
 """First and longest pause after something transient; random between half and all of it."""
 
+RELEASED: Final = Path(backfills.__file__).parent
+"""The definitions of this release."""
 APPLICATION_NAME: Final = "catalog-backfill"
 """Begins the name of every session of a backfill worker: the throttle tells them from the live traffic by it."""
 
@@ -52,7 +55,7 @@ class BackfillWorkerConfig:
 
     database_url: str
     worker: str
-    definitions: Path
+    definitions: Path = RELEASED
     throttle: Throttle = field(default_factory=Throttle)
     failures: FailureLimits = field(default_factory=FailureLimits)
     database_cores: int = field(default_factory=lambda: os.cpu_count() or 1)

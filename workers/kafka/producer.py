@@ -123,9 +123,9 @@ class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
         """Try what is stuck of these topics once a second from now on, of all others ten times."""
         self._sender.slow_topics = topics
 
-    def withdraw(self, topics: frozenset[str], error: KafkaError) -> None:
-        """Fail what is queued for these topics and was never sent."""
-        self._message_accumulator.withdraw(topics, error)
+    def withdraw(self, topic: str, error: KafkaError) -> None:
+        """Fail what is queued for this topic and was never sent."""
+        self._message_accumulator.withdraw(topic, error)
 
     async def abort(self, error: KafkaError) -> None:
         """Close at once. All that is not acknowledged fails; the broker may have it nevertheless."""
@@ -164,9 +164,9 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
             self._client.force_metadata_update().add_done_callback(self._asked)
         return nodes, False  # else the sender would wait for metadata, whatever comes in for other partitions
 
-    def withdraw(self, topics: frozenset[str], error: KafkaError) -> None:
+    def withdraw(self, topic: str, error: KafkaError) -> None:
         for partition, batches in list(self._batches.items()):
-            if partition.topic not in topics:
+            if partition.topic != topic:
                 continue
             sent = deque(batch for batch in batches if batch.retry_count)
             for batch in batches:

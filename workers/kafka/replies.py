@@ -337,7 +337,7 @@ class Publisher:
     def _give_up_on(producer: PatientProducer | None, topic: _Topic) -> set[Delivery]:
         """Take back what was never sent to this topic; return the rest, whose fate nobody waits for any more."""
         if producer is not None:
-            producer.withdraw(frozenset((topic.name,)), _WithdrawnError())
+            producer.withdraw(topic.name, _WithdrawnError())
         under_way = topic.under_way()
         for delivery in under_way:
             delivery.add_done_callback(_error)
