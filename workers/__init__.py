@@ -1,0 +1,1 @@
+"""Processes: what runs, how it starts, how it stops."""

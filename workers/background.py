@@ -1,17 +1,41 @@
 """What a worker does beside its messages: small, periodic, and safe to do in several workers at once."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
-from persistence import counters
+from persistence import counters, phases, product_holds
+from persistence.cache import RedisCache
 from persistence.engine import Engine, connected
 
 FOLD_EVERY_S: Final = 5.0
+BEAT_EVERY_S: Final = 3.0
+"""Often enough that a step of a schema change never waits long for a worker to say that it follows."""
+CLEAR_EVERY_S: Final = 1.0
 
 
-async def fold_counters(engine: Engine) -> None:
-    """Fold counter differences into sums, for ever."""
+async def fold_differences(engine: Engine) -> None:
+    """Fold the differences of counters and holds into sums, for ever."""
+    seen = 0
     while True:
         await asyncio.sleep(FOLD_EVERY_S)
         async with connected(engine) as connection:
             await counters.fold(connection)
+            seen = await product_holds.fold(connection, seen)
+
+
+async def beat(engine: Engine, worker: str, role: str, p99_ms: Callable[[], float | None]) -> None:
+    """Say every few seconds that this worker lives, by which phases it acts, and how its traffic fares."""
+    while True:
+        async with connected(engine) as connection:
+            known = await phases.read_phases(connection)
+            latest = p99_ms()
+            await phases.beat(connection, worker, role, known, {role: latest} if latest is not None else None)
+        await asyncio.sleep(BEAT_EVERY_S)
+
+
+async def clear_cache_later(cache: RedisCache) -> None:
+    """Clear the cache keys that were written down while Redis was away, as soon as it is back."""
+    while True:
+        await asyncio.sleep(CLEAR_EVERY_S)
+        await cache.clear_recorded()

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -25,17 +25,23 @@ from contracts.topics import Topics
 from handlers.commands import COMMANDS
 from handlers.queries import QUERIES
 from handlers.readers import Readers
+from handlers.rules import RuleBook
 from migrations import runner
-from persistence.engine import Engine, PoolSettings, create_engine
+from persistence import phases
+from persistence.cache import RedisCache
+from persistence.engine import Engine, PoolSettings, connected, create_engine
 from persistence.pool_use import connections_in_use
+from persistence.product_queries import CatalogueReads
 from persistence.rate_limits import RedisWindows
 from persistence.readers import TableReaders
+from persistence.redis_client import create_redis
+from persistence.replica import has_replayed
 from workers import worker
 from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey, mint
 from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
-from workers.background import fold_counters
+from workers.background import beat, clear_cache_later, fold_differences
 from workers.checks import StartRefusedError, check_database, why_unusable
 from workers.fault_points import FaultPoints
 from workers.health import Vitals, health_app
@@ -159,6 +165,8 @@ class Parts:
     answering: Answering
     rate_limit: RateLimit
     fault_points: FaultPoints
+    cache: RedisCache
+    rule_book: RuleBook
 
 
 def _parts(settings: Settings, role: Role) -> Parts:
@@ -202,15 +210,21 @@ def _parts(settings: Settings, role: Role) -> Parts:
         needs_answer=role == "queries",
         replays=replays_of(settings),
     )
+    primary = engine_of(settings, name)
+    cache = RedisCache(
+        create_redis(redis_url) if redis_url is not None else None,
+        primary,
+        watching,
+        strict=settings.redis.cache_strict,
+    )
     refusal = Refusal(KINDS, rate_limit, time.time, new_id, settings.domain.refuse_sunset_versions)
     answering = Answering(
         edge.replies,
         CountedDeadLetters(edge.dead_letters, metrics.dead_letters),
         DeadLetters(topics, replays_of(settings).signing_key, name, time.time, DEAD_LETTER_BYTES),
-        _no_cache,
+        cache.clear,
         fault_points,
     )
-    primary = engine_of(settings, name)
     metrics.pool_in_use.labels("primary").set_function(partial(connections_in_use, primary))
     metrics.pool_limit.labels("primary").set(settings.database.pool_size + settings.database.max_overflow)
     return Parts(
@@ -227,11 +241,9 @@ def _parts(settings: Settings, role: Role) -> Parts:
         answering,
         rate_limit,
         fault_points,
+        cache,
+        RuleBook(caching=settings.domain.validation_caching),
     )
-
-
-async def _no_cache(_: Sequence[str]) -> None:
-    """Nothing is cached yet."""
 
 
 def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Sequence[Engine]) -> worker.Worker:
@@ -265,6 +277,10 @@ def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Seque
 
     async def close() -> None:
         await parts.rate_limit.close()
+        await parts.cache.close()
+        with suppress(Exception):  # the database may be away: the heartbeat runs out by itself
+            async with connected(parts.primary) as connection:
+                await phases.retire(connection, parts.name)
         for engine in engines:
             await engine.dispose()
 
@@ -279,6 +295,14 @@ def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Seque
         close,
         jobs,
     )
+
+
+def _jobs(parts: Parts) -> list[Callable[[], Any]]:
+    """What every worker does beside its messages."""
+    return [
+        partial(beat, parts.primary, parts.name, parts.role, parts.watching.p99_ms),
+        partial(clear_cache_later, parts.cache),
+    ]
 
 
 def _announce(settings: Settings) -> Callable[[str], None]:
@@ -304,6 +328,8 @@ async def run_command_worker(settings: Settings) -> int:
         parts.watching,
         parts.fault_points,
         new_id,
+        parts.rule_book,
+        parts.watching,
     )
     purge = OutcomePurge(
         parts.primary,
@@ -311,17 +337,26 @@ async def run_command_worker(settings: Settings) -> int:
         lambda: parts.watching.lag.newest_ms,
         parts.metrics.purged_outcomes.inc,
     )
-    jobs: list[Callable[[], Any]] = [partial(fold_counters, parts.primary), purge.forever]
+    jobs: list[Callable[[], Any]] = [*_jobs(parts), partial(fold_differences, parts.primary), purge.forever]
     return await worker.run(_assemble(parts, jobs=jobs, engines=[parts.primary]), _announce(settings))
 
 
 async def run_query_worker(settings: Settings) -> int:
     """Run a worker that answers queries; returns its exit code."""
     parts = _parts(settings, "queries")
-    readers = TableReaders(parts.primary, parts.primary)
+    catalogue = CatalogueReads(parts.watching)
+    from_primary = TableReaders(parts.primary, parts.primary, parts.cache, parts.rule_book, catalogue)
+    engines = [parts.primary]
+    replica: Engine | None = None
+    if settings.database.read_url is not None:
+        replica = engine_of(settings, parts.name, reading=True)
+        engines.append(replica)
+        from_replica = TableReaders(parts.primary, replica, parts.cache, parts.rule_book, catalogue)
 
     async def read_from() -> Readers:
-        return readers
+        if replica is not None and await has_replayed(parts.primary, replica):
+            return from_replica
+        return from_primary
 
     parts.edge.handler = QueryPipeline(
         parts.intake,
@@ -333,7 +368,7 @@ async def run_query_worker(settings: Settings) -> int:
         parts.watching,
         new_id,
     )
-    return await worker.run(_assemble(parts, jobs=[], engines=[parts.primary]), _announce(settings))
+    return await worker.run(_assemble(parts, jobs=_jobs(parts), engines=engines), _announce(settings))
 
 
 # Setting up --------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workers import bootstrap
+from workers.checks import StartRefusedError
 from workers.scenario import Seen, Step, problem, scenario
 from workers.settings import Settings
 from workers.stack.embedded import EmbeddedStack
@@ -110,7 +111,7 @@ def _wait_until_ready(processes: list[_Process]) -> dict[str, str]:
         while not (one.url_file.exists() and bootstrap.is_ready(one.url_file.read_text().strip())):
             if one.process.poll() is not None or time.monotonic() > end:
                 msg = f"the {one.role} worker did not start; its log is {one.log}"
-                raise bootstrap.StartRefusedError(msg)
+                raise StartRefusedError(msg)
             time.sleep(0.05)
         urls[f"METRICS_URL_{one.role.upper()}"] = one.url_file.read_text().strip() + "/metrics/"
     return urls

@@ -1,7 +1,7 @@
 """Health that tells the truth, and the metrics, over HTTP.
 
-`/live` is about being stuck: work there, and no progress for a set time, or a part that is broken beyond repair; then
-the process should be replaced. `/ready` is about having joined the group (with no partition, too) and having a database.
+`/live` is about being stuck: work there, and no progress for a set time, or a part beyond repair; then the process
+should be replaced. `/ready` is about having joined the group (with no partition, too) and having a database.
 A broker or a database that is away makes nobody unlive: waiting is what a worker does then.
 """
 

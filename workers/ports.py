@@ -42,7 +42,7 @@ Position = tuple[str, int]
 class Progress:
     """How far a handler got with a batch.
 
-    `decided` holds, for each partition that got anywhere, the next offset to read: every earlier record of the batch has
+    `decided` holds, for each partition that got anywhere, the next offset to read: each earlier record of the batch has
     its effect committed and its reply or dead letter acknowledged by the broker. What is not covered is fetched again,
     after `retry_after_s` seconds where that is set.
     """

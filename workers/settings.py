@@ -239,7 +239,9 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 G = TypeVar("G", bound=Group)
 
 
-def _build(model: type[G], env_file: tuple[Path, ...] | None, defaults: Mapping[str, str], errors: list[str]) -> G | None:
+def _build(
+    model: type[G], env_file: tuple[Path, ...] | None, defaults: Mapping[str, str], errors: list[str]
+) -> G | None:
     known = {field.alias for field in model.model_fields.values()}
     given: dict[str, Any] = {name: value for name, value in defaults.items() if name in known}
     try:

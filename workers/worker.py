@@ -44,7 +44,7 @@ class Worker:
 
 
 async def run(worker: Worker, announce: Callable[[str], None] = lambda _: None) -> int:
-    """Run a worker until it is told to stop; returns the exit code. `announce` gets the address of its health server."""
+    """Run a worker until it is told to stop; returns the exit code. `announce` gets its health server's address."""
     _calm_collector()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

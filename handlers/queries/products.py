@@ -6,6 +6,7 @@ from datetime import UTC
 import orjson
 
 from contracts.envelope import Page, listed, retrieved
+from contracts.errors import ValidationFailedError
 from contracts.products import (
     RESOURCE,
     FindProductsForDateRange,
@@ -96,7 +97,10 @@ async def search_products(query: SearchProducts, readers: Readers, _: Context) -
     if needle is not None and needle.isascii():
         needle = needle.upper()
     filters = ["products", needle]
-    after = read_cursor(query.cursor, filters) if query.cursor is not None else None
+    try:
+        after = read_cursor(query.cursor, filters) if query.cursor is not None else None
+    except ValidationFailedError as error:
+        return Failure(error)
     found = await readers.products.search(ProductSearch(needle, query.limit, 0 if after else query.offset, after))
     page = page_of(
         found,

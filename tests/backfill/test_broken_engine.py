@@ -87,7 +87,7 @@ async def test_a_chunk_applied_twice(workshop: Workshop, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         chunk_rows, "FINISH", chunk_rows.FINISH.replace("c.state = 'leased'", "c.state in ('leased', 'done')")
     )
-    carry_out = chunks.carry_out
+    carry_out: Callable[..., Awaitable[object]] = chunks.carry_out
 
     async def twice(*arguments: object) -> object:
         await carry_out(*arguments)

@@ -61,18 +61,18 @@ def test_the_digest_follows_the_file(tmp_path: Path) -> None:
     assert load_definitions(tmp_path)["fill"].digest != before
 
 
-async def test_the_smallest_example_of_the_guide_runs(workshop: Workshop) -> None:
+async def test_the_smallest_example_of_the_guide_runs(own_workshop: Workshop) -> None:
     """The first example of the authors' guide, as it stands there, is at most 15 lines, and a backfill."""
     example = REAL.joinpath("README.md").read_text().split("```python\n")[1].split("```")[0]
     assert len(example.splitlines()) <= 15
-    workshop.define("product_labels", example)
-    await workshop.session.execute("""
+    own_workshop.define("product_labels", example)
+    await own_workshop.session.execute("""
         alter table products add column label text;
         insert into products (id, mnemonic, overview) select uuidv7(), 'P' || i, '' from generate_series(1, 1500) i""")
-    async with workshop.workers():
-        assert (await workshop.run("product_labels"))["state"] == "completed"
-        assert (await workshop.verify("product_labels"))["state"] == "completed"
-    assert await workshop.session.fetchval("select bool_and(label = lower(mnemonic)) from products")
+    async with own_workshop.workers():
+        assert (await own_workshop.run("product_labels"))["state"] == "completed"
+        assert (await own_workshop.verify("product_labels"))["state"] == "completed"
+    assert await own_workshop.session.fetchval("select bool_and(label = lower(mnemonic)) from products")
 
 
 async def test_a_worker_of_another_release_leaves_a_run_alone(workshop: Workshop) -> None:

@@ -79,13 +79,15 @@ async def test_more_than_a_share_of_failures_stops_the_run(workshop: Workshop) -
         assert (await workshop.verify("fill"))["state"] == "completed"
 
 
-async def test_a_chunk_that_fails_on_time_is_halved(workshop: Workshop) -> None:
+async def test_a_chunk_that_fails_on_time_is_halved(own_workshop: Workshop) -> None:
     """A chunk ended by a time-out goes on in halves, and what fits is done."""
-    await workshop.session.execute(ROWS.format(40))
-    await workshop.session.execute("alter database " + workshop.url.rpartition("/")[2] + " set statement_timeout = 200")
-    workshop.define("fill", CAST.replace("source::integer", "case when pg_sleep(0.01) is null then 0 else 1 end"))
-    async with workshop.workers():
-        run = await workshop.run("fill")
+    await own_workshop.session.execute(ROWS.format(40))
+    await own_workshop.session.execute(
+        "alter database " + own_workshop.url.rpartition("/")[2] + " set statement_timeout = 200"
+    )
+    own_workshop.define("fill", CAST.replace("source::integer", "case when pg_sleep(0.01) is null then 0 else 1 end"))
+    async with own_workshop.workers():
+        run = await own_workshop.run("fill")
     assert run["state"] == "completed"
     assert run["chunks"]["split"] >= 1
     assert run["rows_done"] == 40

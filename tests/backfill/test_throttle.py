@@ -61,15 +61,15 @@ async def test_signals_see_what_they_are_for(workshop: Workshop) -> None:
     await second.close()
 
 
-async def test_what_cannot_be_read_says_why(workshop: Workshop) -> None:
+async def test_what_cannot_be_read_says_why(own_workshop: Workshop) -> None:
     """A live worker that fell silent, or a table that is not there, is no reading, with its reason."""
-    await workshop.session.execute(BEAT, 1.0)
-    await workshop.session.execute("update worker_heartbeats set seen_at = now() - interval '30 s'")
-    assert (await _readings(workshop))[Signal.LIVE_P99] == Reading(
+    await own_workshop.session.execute(BEAT, 1.0)
+    await own_workshop.session.execute("update worker_heartbeats set seen_at = now() - interval '30 s'")
+    assert (await _readings(own_workshop))[Signal.LIVE_P99] == Reading(
         Signal.LIVE_P99, None, "a live worker has stopped beating"
     )
-    await workshop.session.execute("alter table worker_heartbeats rename to elsewhere")
-    reading = (await _readings(workshop))[Signal.LIVE_P99]
+    await own_workshop.session.execute("alter table worker_heartbeats rename to elsewhere")
+    reading = (await _readings(own_workshop))[Signal.LIVE_P99]
     assert reading.value is None
     assert reading.trouble.startswith("42P01")
 
@@ -92,17 +92,17 @@ async def test_a_percentile_over_its_budget_stops_and_is_accounted_for(workshop:
         assert (await workshop.until("fill", "completed"))["rows_done"] == 3000
 
 
-async def test_a_signal_that_cannot_be_read_stops_unless_switched_off(workshop: Workshop) -> None:
+async def test_a_signal_that_cannot_be_read_stops_unless_switched_off(own_workshop: Workshop) -> None:
     """Without the heartbeats' table nothing runs; with that signal switched off it does."""
-    await workshop.session.execute(ROWS.format(10))
-    await workshop.session.execute("alter table worker_heartbeats rename to elsewhere")
-    workshop.define("fill", FILL)
-    async with workshop.workers():
-        await workshop.wish(lambda control: control.start("fill"))
-        await workshop.poll("select exists (select from backfill_times where signal = 'live_p99')")
-        assert (await workshop.look("fill"))["rows_done"] == 0
-    async with workshop.workers(throttle=Throttle(off=frozenset({Signal.LIVE_P99}))):
-        await workshop.until("fill", "completed")
+    await own_workshop.session.execute(ROWS.format(10))
+    await own_workshop.session.execute("alter table worker_heartbeats rename to elsewhere")
+    own_workshop.define("fill", FILL)
+    async with own_workshop.workers():
+        await own_workshop.wish(lambda control: control.start("fill"))
+        await own_workshop.poll("select exists (select from backfill_times where signal = 'live_p99')")
+        assert (await own_workshop.look("fill"))["rows_done"] == 0
+    async with own_workshop.workers(throttle=Throttle(off=frozenset({Signal.LIVE_P99}))):
+        await own_workshop.until("fill", "completed")
 
 
 async def test_all_workers_and_backfills_share_one_budget(workshop: Workshop) -> None:

@@ -71,7 +71,7 @@ class Workshop:
                 raise AssertionError(f"{name} did not come to {states}: {one}")
             await asyncio.sleep(0.02)
 
-    async def run(self, name: str, **options: Any) -> RunView:
+    async def run(self, name: str, **options: Any) -> RunView:  # noqa: ANN401 (those of `start`)
         """Start a backfill and wait for its end."""
         await self.wish(lambda control: control.start(name, **options))
         return await self.until(name, *ENDED)
@@ -82,7 +82,7 @@ class Workshop:
         return await self.until(name, *ENDED, verify=True)
 
     @asynccontextmanager
-    async def workers(self, count: int = 1, **changes: Any) -> AsyncIterator[None]:
+    async def workers(self, count: int = 1, **changes: Any) -> AsyncIterator[None]:  # noqa: ANN401 (of the config)
         """Run workers in this process."""
         stop = asyncio.Event()
         config = replace(self.config, **changes)
@@ -121,7 +121,7 @@ class Workshop:
         assert run is not None
         return run
 
-    async def poll(self, query: str, *arguments: object) -> Any:
+    async def poll(self, query: str, *arguments: object) -> Any:  # noqa: ANN401 (a value of the driver)
         """Ask until the answer is true; returns it."""
         give_up_at = time.monotonic() + PATIENCE_S
         while not (answer := await self.session.fetchval(query, *arguments)):

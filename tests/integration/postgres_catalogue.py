@@ -24,9 +24,7 @@ class PostgresCatalogue:
     def __init__(self, engine: Engine, cache: Cache | None = None) -> None:
         self.engine = engine
         self.rule_book = RuleBook(caching=True)
-        self.readers = TableReaders(
-            engine, engine, cache or RedisCache(None, engine), self.rule_book, CatalogueReads()
-        )
+        self.readers = TableReaders(engine, engine, cache or RedisCache(None, engine), self.rule_book, CatalogueReads())
         self.cache_keys: list[str] = []
         self._circumstances = Circumstances()
 

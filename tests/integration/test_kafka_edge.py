@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ from workers.kafka.edge import KafkaEdge
 from workers.kafka.observation import SilentObserver
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topics import TopicAdmin, TopicsUnfitError
-from workers.ports import BrokerAwayError, Message, Position, Progress, Record
+from workers.ports import BatchHandler, BrokerAwayError, Message, Position, Progress, Record
 from workers.stack.embedded import EmbeddedStack
 
 PLAINTEXT = KafkaSecurity()
@@ -157,7 +156,7 @@ class Place:
     def commands(self) -> str:
         return self.topics.commands
 
-    def edge(self, handler: Any, observer: Seen | None = None, **more: Any) -> KafkaEdge:
+    def edge(self, handler: BatchHandler, observer: Seen | None = None, **more: object) -> KafkaEdge:
         settings: dict[str, Any] = {
             "bootstrap_servers": self.servers,
             "security": PLAINTEXT,
@@ -172,7 +171,7 @@ class Place:
         self.edges.append(edge)
         return edge
 
-    async def started(self, handler: Any, observer: Seen | None = None, **more: Any) -> KafkaEdge:
+    async def started(self, handler: BatchHandler, observer: Seen | None = None, **more: object) -> KafkaEdge:
         edge = self.edge(handler, observer, **more)
         await asyncio.wait_for(edge.start(), 30)
         return edge
@@ -280,6 +279,8 @@ def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded
     )
     with stack:
         yield stack
+        for part in ("kafka", "kafka-2", "kafka-3"):
+            stack.stop_part(part, "kill")  # in order, the last one would wait in vain for the others' votes
 
 
 @pytest.fixture
@@ -294,7 +295,7 @@ async def wide_place(three_brokers: EmbeddedStack) -> AsyncIterator[Place]:
 
 @pytest.mark.parametrize("codec", list(CODECS))
 async def test_bad_header_key_between_good_records(place: Place, codec: str) -> None:
-    """A record whose header key is not UTF-8 arrives like its neighbours: each once, in order, and all are acknowledged."""
+    """A record whose header key is not UTF-8 arrives like its neighbours: each once, in order, all acknowledged."""
     await place.send([b"before"])
     await place.send_batch(batch_bytes(["good", NotUtf8("x"), "good", NotUtf8("x"), "good"], codec))
     await place.send([b"after"])
@@ -423,7 +424,7 @@ async def test_lag_and_health(place: Place) -> None:
 
 
 async def test_handover_waits_for_running_batch(place: Place) -> None:
-    """Another worker joins while a batch runs: the batch is told at once, ends, is acknowledged, and comes to nobody else."""
+    """Another worker joins while a batch runs: the batch is told, ends, is acknowledged, and comes to nobody else."""
     await place.send([b"1", b"2"])
     gate, seen, other = Gate(), Seen(), Collector()
     await place.started(gate, seen)
@@ -468,7 +469,7 @@ async def test_scaling_under_load(place: Place) -> None:
     handled: dict[tuple[int, int], int] = {}
     observers: list[Seen] = []
 
-    def handler(name: str) -> Any:
+    def handler(name: str) -> BatchHandler:
         async def handle(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
             await asyncio.sleep(0.01)  # the transaction
             for record in records:
@@ -584,7 +585,7 @@ async def test_start_waits_for_absent_broker(stack: Servers, place: Place) -> No
 
 @pytest.mark.parametrize("part", ["fetching", "coordination", "loop"])
 async def test_dead_consumer_is_replaced(place: Place, part: str) -> None:
-    """aiokafka's background tasks may end for good, which it only logs; the edge notices, and reads on."""
+    """When aiokafka's background tasks end for good, which it only logs, the edge notices, and reads on."""
     seen, handler = Seen(), Collector()
     edge = await place.started(handler, seen)
     await place.send([b"1"])
@@ -596,7 +597,7 @@ async def test_dead_consumer_is_replaced(place: Place, part: str) -> None:
             consumer._fetcher._fetch_task.cancel()
         case "coordination":
             consumer._coordinator._coordination_task.cancel()
-        case "loop":
+        case _:
             for task in edge._subscriber.tasks:
                 task.cancel()
     await until(lambda: "consumer" in seen.errors)
@@ -611,7 +612,7 @@ async def test_dead_consumer_is_replaced(place: Place, part: str) -> None:
 
 
 async def test_many_missing_topics_delay_nobody(place: Place) -> None:
-    """500 replies to 500 topics that do not exist are undeliverable at once, and a good reply beside them is not delayed."""
+    """500 replies to 500 topics that do not exist are undeliverable at once; a good reply beside them is not delayed."""
     good = await place.topic("good")
     edge = await place.started(Collector())
     missing = [Message(f"{place.topics.replies}no-{number}", b"k", b"v", []) for number in range(500)]
@@ -682,6 +683,7 @@ async def test_topic_with_a_small_limit(place: Place) -> None:
 
 
 def seen_errors(edge: KafkaEdge) -> list[str]:
+    """What the edge told its observer."""
     observer = edge._observer
     assert isinstance(observer, Seen)
     return observer.errors
@@ -692,7 +694,8 @@ async def test_producer_out_of_order_is_replaced(place: Place) -> None:
     edge = await place.started(Collector())
     topic, other = await place.topic("sequence"), await place.topic("other")
     assert not await edge.replies.publish([Message(topic, b"k", b"1", []), Message(other, b"k", b"1", [])])
-    producer = edge._publisher._producer  # type: ignore[attr-defined]
+    producer = edge._publisher._producer
+    assert producer is not None
     producer._txn_manager.increment_sequence_number(TopicPartition(topic, 0), 5)
     assert not await edge.replies.publish([Message(topic, b"k", b"2", []), Message(other, b"k", b"2", [])])
 
@@ -853,7 +856,7 @@ async def test_unfit_topics(place: Place) -> None:
     await place.admin.alter_configs(
         [ConfigResource(ConfigResourceType.TOPIC, place.commands, {"message.timestamp.type": "CreateTime"})]
     )
-    with pytest.raises(TopicsUnfitError, match="message.timestamp.type=CreateTime"):
+    with pytest.raises(TopicsUnfitError, match=r"message\.timestamp\.type=CreateTime"):
         await place.edge(Collector(), outcomes_kept=timedelta(days=30)).start()
 
 

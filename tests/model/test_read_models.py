@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from persistence import counters, product_holds
 from persistence.engine import Engine, PoolSettings, connected, create_engine
 from tests import read_models
-from tests.batches import NOW, Batches, Command
+from tests.batches import NOW, Batches
+from tests.in_memory.unit_of_work import Asking
 
 pytestmark = pytest.mark.model
 
@@ -58,7 +59,7 @@ class Step:
     lines: Sequence[tuple[int, int, str]] = ()
     category: str | None = None
 
-    def of(self, cast: Cast) -> Command:
+    def of(self, cast: Cast) -> Asking:
         """Write the command about this cast."""
         customer, mnemonic = cast.customers[self.customer], cast.mnemonic(self.product)
         order = cast.orders[self.order] if self.order is not None else None

@@ -16,7 +16,7 @@ NOT_AUTHORISED: Final = "not authorised"
 
 LOOK_UP_EVERY_S: Final = 0.1
 """Between two look-ups: all names that turn up meanwhile are asked for in one, so that a batch of 500 unknown names
-costs one request, and a flood of them ten a second."""
+costs one request (and one more before they are called missing), and a flood of them ten a second."""
 
 _LOOK_UP_TIMEOUT_S: Final = 2.0
 
@@ -37,6 +37,7 @@ class TopicList:
         self._waiting: dict[str, asyncio.Future[str | None]] = {}
         self._looking: asyncio.Task[None] | None = None
         self._not_before = 0.0
+        self._asked = 0
 
     async def make_known(self, producer: PatientProducer, topic: str) -> str | None:
         """Return None when the producer knows the topic, or why it never will. Waits for a topic that is being made.
@@ -103,6 +104,10 @@ class TopicList:
             waiting, self._waiting = self._waiting, {}
             try:
                 verdicts = await self.look_up(producer, waiting)
+                missing = [topic for topic, reason in verdicts.items() if reason == MISSING]
+                if missing:  # a broker may not have heard yet of a topic that is new: ask once more, another one
+                    await asyncio.sleep(LOOK_UP_EVERY_S)
+                    verdicts |= await self.look_up(producer, missing)
                 found = {topic for topic in waiting if verdicts.get(topic) is None}
                 if found:
                     async with asyncio.timeout(_LOOK_UP_TIMEOUT_S):
@@ -120,10 +125,19 @@ class TopicList:
         try:
             async with asyncio.timeout(_LOOK_UP_TIMEOUT_S):
                 request = MetadataRequest(list(topics), allow_auto_topic_creation=False)
-                response = await producer.client.send(producer.client.get_random_node(), request)
+                response = await producer.client.send(self._next_broker(producer), request)
         except (KafkaError, TimeoutError) as error:
             raise BrokerAwayError(f"Topics could not be looked up: {error!r}") from error
         return response.topics
+
+    def _next_broker(self, producer: PatientProducer) -> int:
+        """The brokers in turn."""
+        brokers = sorted(broker.nodeId for broker in producer.client.cluster.brokers())
+        if not brokers:
+            raise BrokerAwayError("No broker is known")
+        self._asked += 1
+        chosen: int = brokers[self._asked % len(brokers)]
+        return chosen
 
 
 def _writable(partitions: Any, min_insync_replicas: int) -> bool:  # noqa: ANN401 - aiokafka is untyped

@@ -44,7 +44,7 @@ class Answering:
     async def answer(self, deliveries: Sequence[Delivery]) -> int:
         """Clear caches, publish replies, then dead letters. Returns how many replies were undeliverable.
 
-        Raises `BrokerAwayError`: then nothing may be acked; the stored outcomes will be sent when the messages come again.
+        Raises `BrokerAwayError`: then nothing may be acked; the outcomes are sent when the messages come again.
         """
         answers = self._collect(deliveries)
         if answers.cache_keys:

@@ -1,4 +1,4 @@
-"""The way of a command, from top to bottom:
+"""The way of a command, from top to bottom.
 
     decode → identify → look up → refuse → load → dispatch → flush → store → commit → answer
 
@@ -22,10 +22,12 @@ from contracts.errors import MessageIdReusedError
 from handlers.commands import UseCase
 from handlers.queries.outcomes import outcome_erased
 from handlers.result import Failure, Success
+from handlers.rules import RuleBook
 from persistence import unit_of_work
 from persistence.engine import Engine
 from persistence.faults import Fault, fault_of
 from persistence.outcomes import Known, LookUp, Outcome, look_up
+from persistence.product_queries import DriftWatch
 from persistence.unit_of_work import BatchUnitOfWork
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
@@ -59,6 +61,8 @@ class CommandPipeline:
     observer: Observer
     fault_points: FaultPoints
     new_incident: Callable[[], str]
+    rule_book: RuleBook
+    drift_watch: DriftWatch
     _stubborn: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
@@ -108,10 +112,11 @@ class CommandPipeline:
     async def _refuse(self, deliveries: Sequence[Delivery], known: LookUp) -> None:
         """Judge each message once; a second delivery of an id waits for what becomes of the first."""
         leaders: dict[tuple[str, str], Delivery] = {}
-        followers = []
-        for delivery in deliveries:
-            if delivery.end is None and leaders.setdefault(delivery.key, delivery) is not delivery:
-                followers.append(delivery)
+        followers = [
+            delivery
+            for delivery in deliveries
+            if delivery.end is None and leaders.setdefault(delivery.key, delivery) is not delivery
+        ]
         waiting = set(map(id, followers))
         await self.refusal.refuse([one for one in deliveries if id(one) not in waiting], known.mark)
         await self.refusal.refuse([one for one in followers if leaders[one.key].end is not None], known.mark)
@@ -149,7 +154,7 @@ class CommandPipeline:
 
     async def _transact(self, pending: Sequence[Delivery], known: LookUp) -> None:
         """Run one batch in one transaction: load, dispatch, flush, store, commit."""
-        async with unit_of_work.begin(self.engine) as uow:
+        async with unit_of_work.begin(self.engine, self.rule_book, self.drift_watch) as uow:
             with self.observer.step("load"):
                 await self._load(uow, pending, known)
             with self.observer.step("dispatch"):

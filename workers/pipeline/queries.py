@@ -1,4 +1,4 @@
-"""The way of a query, from top to bottom:
+"""The way of a query, from top to bottom.
 
     decode → identify → refuse → read → answer
 

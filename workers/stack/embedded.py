@@ -37,6 +37,7 @@ _BUSY_WAIT_S: Final = 300.0  # another process may be starting the same stack fo
 _DYING_S: Final = 2.0  # a killed server holds its port until the kernel has taken it apart
 _STOP_MARGIN_S: Final = 5.0  # for the guardian's own work, beyond its server's patience
 _SYSTEM_STATE: Final = Path("/var/lib/catalog-workers")
+_BELONGS_TO: Final = "belongs-to"  # a file there with the path of the state folder
 _UNSAFE_IN_PATHS: Final = frozenset(",:\\\n")  # separators of Kafka's lists, Java's class path, property files
 
 
@@ -375,7 +376,11 @@ class EmbeddedStack:
         _SYSTEM_STATE.mkdir(parents=True, exist_ok=True)
         _SYSTEM_STATE.chmod(0o755)  # whatever our umask: it is there for an account that is not ours
         folder = _SYSTEM_STATE / f"postgres-{hashlib.sha256(str(self.state).encode()).hexdigest()[:16]}"
-        shutil.rmtree(folder, ignore_errors=True)  # of a state folder that was removed by hand, passwords and all
+        for left in _SYSTEM_STATE.glob(f"*/{_BELONGS_TO}"):  # by state folders removed by hand, passwords and all
+            if left.parent == folder or not Path(left.read_text(encoding="utf-8")).exists():
+                shutil.rmtree(left.parent, ignore_errors=True)
+        folder.mkdir(exist_ok=True)
+        (folder / _BELONGS_TO).write_text(str(self.state), encoding="utf-8")
         self.notices.append(f"PostgreSQL's data are in {folder}, as its account cannot enter {self.state}")
         return folder
 

@@ -76,13 +76,13 @@ class GuardedProcess:
 
     def holder(self) -> Holder | None:
         """Return who guards the part now; None when it does not run."""
-        self._reap()
         try:
             descriptor = os.open(self._lock, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         try:
             if try_lock(descriptor, shared=True):
+                self._reap()
                 return None
             record = os.pread(descriptor, guardian.RECORD_BYTES, 0)
         finally:
@@ -114,6 +114,7 @@ class GuardedProcess:
         """
         for folder in (self._lock.parent, self.log.parent):
             folder.mkdir(parents=True, exist_ok=True)
+        self._reap()
         lock = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             deadline = time.monotonic() + _LOCK_S
@@ -230,7 +231,9 @@ class GuardedProcess:
             self._guardian = process
 
     def _reap(self) -> None:
-        if self._guardian is not None and self._guardian.poll() is not None:
+        """Take note of our guardian's end: without its lock, or with its state folder removed, it ends by itself."""
+        if self._guardian is not None:
+            self._guardian.wait()
             self._guardian = None
 
 

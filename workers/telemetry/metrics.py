@@ -34,6 +34,8 @@ class Metrics:
         self.dead_letters = self._counter("dead_letters", "Dead letters published", "reason")
         self.throttled = self._counter("throttled", "Requests refused by the rate limit", "kind")
         self.rate_fallback = self._counter("rate_limit_fallbacks", "Batches limited per process, without Redis")
+        self.catalogue_compared = self._counter("catalogue_compared", "Rows whose two catalogue columns were compared")
+        self.catalogue_drift = self._counter("catalogue_drift", "Rows whose two catalogue columns differed")
         self.cache = self._counter("cache_reads", "Cache reads", "result")
         self.stale_risk = self._counter("cache_invalidations_delayed", "Cache keys that could not be cleared in time")
         self.lag_messages = self._gauge("lag_messages", "Records not decided yet", "topic", "partition")

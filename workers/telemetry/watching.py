@@ -226,6 +226,24 @@ class Watching:
         ordered = sorted(self.recent_ms)
         return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
+    # What the cache and the repositories tell ------------------------------------------------------------------------
+    def on_cache_read(self, hits: int, misses: int) -> None:
+        """Count hits and misses."""
+        self.metrics.cache.labels("hit").inc(hits)
+        self.metrics.cache.labels("miss").inc(misses)
+
+    def on_cache_delayed(self, keys: int) -> None:
+        """Count cache keys that outlive the reply to their change."""
+        self.metrics.stale_risk.inc(keys)
+        self._log.warning("cache_not_cleared", keys=keys)
+
+    def on_catalogue_compared(self, compared: int, differing: int) -> None:
+        """Count drift between the two columns of the catalogue."""
+        self.metrics.catalogue_compared.inc(compared)
+        self.metrics.catalogue_drift.inc(differing)
+        if differing:
+            self._log.warning("catalogue_drift", rows=differing)
+
     # The edge's observer -------------------------------------------------------------------------------------------
     def on_batch(self, size: int, seconds: float) -> None:
         """A batch came back from the handler; its size and time are counted by `batch`."""

@@ -1,0 +1,286 @@
+"""A dead letter as an operator sees it: where it failed and why, without what its sender wrote."""
+
+import re
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, Final, Literal
+
+import orjson
+
+from contracts.kinds import Kind
+from contracts.registry import KINDS
+from persistence.dead_letter_actions import Done, Failure
+from workers.pipeline.replays import Origin, RejectedReplay, Replay, Replays, notes_of, origin_of
+from workers.pipeline.signature import PREFIX, Header
+from workers.ports import Record
+
+Side = Literal["commands", "queries"]
+SIDES: Final[tuple[Side, ...]] = ("commands", "queries")
+UNKNOWN: Final = "unknown"
+
+_PRINTABLE: Final = re.compile(r"[ -~]{1,128}")
+_SPECIFIC: Final = re.compile(r"'[^']*'|\b[0-9a-fA-F]{8}[0-9a-fA-F-]*\b|\d+")
+_IDS: Final = ("customer_id", "order_id", "product_id", "mnemonic", "name", "change")
+_SPEAKING_NAMES: Final = frozenset({"start_backfill", "get_backfill"})
+
+
+@dataclass(frozen=True, slots=True)
+class AsReplay:
+    """The record that a dead letter would be, were it brought back as it is."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+
+
+@dataclass(frozen=True)
+class Letter:
+    """One dead letter. What it says of itself is believed where its signature holds."""
+
+    record: Record
+    side: Side
+    replays: Replays = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """Where it stands, as the command line takes it: side, partition, offset."""
+        return f"{self.side}/{self.record.partition}/{self.record.offset}"
+
+    @cached_property
+    def notes(self) -> Mapping[str, str]:
+        """Our own headers."""
+        return notes_of(self.record)
+
+    @cached_property
+    def judged(self) -> Replay | RejectedReplay:
+        """What a worker would make of it if it came back as it is."""
+        record = self.record
+        topic = self.notes.get("dlq.topic", "")
+        came_back = AsReplay(
+            topic, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
+        )
+        if record.topic != f"{topic}.dead-letters":
+            return RejectedReplay("it does not belong on this dead-letter topic")
+        return self.replays.recognise(came_back) or RejectedReplay("it is not signed")
+
+    @cached_property
+    def is_genuine(self) -> bool:
+        """Whether it is one of ours, unaltered; what it says of itself is worthless otherwise."""
+        return self.record.topic == f"{self.notes.get('dlq.topic')}.dead-letters" and self.replays.has_signed(self.record)
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the message came from, as the letter says."""
+        return origin_of(dict(self.notes))
+
+    @cached_property
+    def failure(self) -> Failure:
+        """What tells this failure of this message from all others; a letter that is not ours is only itself."""
+        origin = self.origin
+        if origin is None or not self.is_genuine:
+            record = self.record
+            return Failure(record.topic, record.partition, record.offset, _time(record.timestamp), 0)
+        return Failure(origin.topic, origin.partition, origin.offset, _time(origin.timestamp_ms), origin.attempts)
+
+    @property
+    def reason(self) -> str:
+        """An error code, or one of the reasons of the contract."""
+        return self.notes.get("dlq.reason", UNKNOWN)
+
+    @property
+    def place(self) -> str:
+        """Where and how it failed, without what differs from message to message: what letters are grouped by."""
+        detail = self.notes.get("dlq.detail", "")
+        if self.reason == "INTERNAL_ERROR":
+            return detail
+        return _SPECIFIC.sub("…", detail.partition(":")[0] if self.reason == "UNREADABLE_RECORD" else detail)
+
+    @property
+    def failed_at(self) -> datetime:
+        """When it was put aside, by the worker's clock."""
+        text = self.notes.get("dlq.failed_at", "")
+        return _time(int(text) if text.isascii() and text.isdigit() and len(text) < 15 else self.record.timestamp)  # noqa: PLR2004
+
+    @property
+    def attempts(self) -> int:
+        """How often it has failed."""
+        return self.origin.attempts if self.origin is not None else 0
+
+    @property
+    def caller(self) -> str | None:
+        """Who sent it, as `sub` or `iss sub`; None where nobody was verified."""
+        caller = self.notes.get("dlq.caller")
+        return caller.replace("\n", " ").strip() if caller is not None else None
+
+    @cached_property
+    def headers(self) -> Mapping[str, bytes | None]:
+        """The sender's headers; of repeated ones the last."""
+        return {name: value for name, value in self.record.headers if not name.startswith(PREFIX)}
+
+    @property
+    def message_id(self) -> str | None:
+        """The caller's message_id, where it is readable."""
+        value = (self.headers.get("message_id") or b"").decode("ascii", "replace")
+        return value if _PRINTABLE.fullmatch(value) else None
+
+    @cached_property
+    def body(self) -> dict[str, Any] | None:
+        """The body, where it is a JSON object."""
+        try:
+            body = orjson.loads(self.record.value or b"")
+        except orjson.JSONDecodeError:
+            return None
+        return body if isinstance(body, dict) else None
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind, where it is one that we know."""
+        name = self.body.get("kind") if self.body is not None else None
+        return KINDS.get(name) if isinstance(name, str) else None
+
+    @property
+    def kind_name(self) -> str:
+        """The kind's name; a text of the sender's own is not repeated."""
+        return self.kind.name if self.kind is not None else UNKNOWN
+
+    def summary(self, done: Done | None) -> dict[str, Any]:
+        """Return what may be shown to anybody: no key, no value, no header that its sender made up."""
+        return {
+            "id": self.id,
+            "reason": self.reason,
+            "place": self.place,
+            "kind": self.kind_name,
+            "caller": self.caller,
+            "message_id": self.message_id,
+            "failed_at": _iso(self.failed_at),
+            "attempts": self.attempts,
+            "origin": f"{self.origin.topic}/{self.origin.partition}/{self.origin.offset}" if self.origin else None,
+            "genuine": self.is_genuine,
+            "state": "open" if done is None else f"{done.action} by {done.operator} at {_iso(done.done_at)}",
+        }
+
+    def description(self, done: Done | None) -> dict[str, Any]:
+        """Return everything but what may be personal: ids, names of fields, sizes."""
+        judged = self.judged
+        roles = self.notes.get("dlq.roles")
+        payload = self.body.get("payload") if self.body is not None else None
+        return self.summary(done) | {
+            "sent_at": _iso(_time(self.origin.timestamp_ms)) if self.origin else None,
+            "worker": self.notes.get("dlq.worker"),
+            "incident": self.notes.get("dlq.incident"),
+            "edited_by": self.notes.get("dlq.operator"),
+            "roles": roles.split(",") if roles else [],
+            "can_be_replayed": True if isinstance(judged, Replay) else judged.reason,
+            "key": _shown_key(self.record.key),
+            "headers": sorted(self.headers),
+            "reply_to": (self.headers.get("reply_to") or b"").decode("ascii", "replace") or None,
+            "version": self.body.get("version", 1) if self.kind is not None and self.body is not None else None,
+            "payload_fields": self._known_fields(payload),
+            "ids": self._ids(payload),
+            "value_bytes": len(self.record.value or b"") or int(self.notes.get("dlq.value_bytes", "0")),
+        }
+
+    def revealed(self) -> dict[str, Any]:
+        """Return all of it: key, headers and value as they were sent."""
+        return {
+            "detail": self.notes.get("dlq.detail"),
+            "key": _text(self.record.key),
+            "headers": [[name, _text(value)] for name, value in self.record.headers],
+            "value": self.body if self.body is not None else _text(self.record.value),
+        }
+
+    def _known_fields(self, payload: object) -> list[str]:
+        if self.kind is None or not isinstance(payload, dict):
+            return []
+        known = {name for version in self.kind.versions for name in version.model.model_fields}
+        return sorted(known & payload.keys())
+
+    def _ids(self, payload: object) -> dict[str, str]:
+        """Return what names an entity and nobody: ids that are UUIDs, mnemonics."""
+        if self.kind is None or not isinstance(payload, dict):
+            return {}
+        found = {name: payload.get(name) for name in ("customer_id", "order_id", "product_id", "mnemonic")}
+        return {name: value for name, value in found.items() if isinstance(value, str) and _names_nobody(value)}
+
+
+def _names_nobody(value: str) -> bool:
+    return _is_uuid(value) or re.fullmatch(r"[A-Z0-9_]{1,50}", value) is not None
+
+
+def _is_uuid(value: str) -> bool:
+    try:
+        uuid.UUID(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _shown_key(key: bytes | None) -> str | None:
+    """A key may be an e-mail address: it is shown where it is an id."""
+    if key is None:
+        return None
+    text = key.decode("utf-8", "replace")
+    return text if _is_uuid(text) else f"(hidden, {len(key)} bytes)"
+
+
+def _text(content: bytes | None) -> str | None:
+    if content is None:
+        return None
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return f"hex:{content.hex()}"
+
+
+def _time(millis: int) -> datetime:
+    return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=millis)
+
+
+def _iso(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which letters are meant; an empty criterion lets all pass. `callers` are `sub`s, or `iss sub`."""
+
+    reasons: Collection[str] = ()
+    kinds: Collection[str] = ()
+    callers: Collection[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def passes(self, letter: Letter) -> bool:
+        """Tell whether a letter is meant."""
+        if self.reasons and letter.reason not in self.reasons:
+            return False
+        if self.since is not None and letter.failed_at < self.since:
+            return False
+        if self.until is not None and letter.failed_at >= self.until:
+            return False
+        if self.callers and not self._names(letter):
+            return False
+        return not self.kinds or letter.kind_name in self.kinds
+
+    def _names(self, letter: Letter) -> bool:
+        caller = letter.notes.get("dlq.caller", "")
+        return bool({caller.partition("\n")[2], caller.replace("\n", " ")} & set(self.callers) - {""})
+
+
+_AGO: Final = re.compile(r"(\d{1,6})([smhd])")
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def read_time(text: str, now: datetime) -> datetime:
+    """Read a time: RFC 3339, or so long ago, as 90s, 30m, 2h, 3d. Raises ValueError."""
+    if ago := _AGO.fullmatch(text.strip()):
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    at = datetime.fromisoformat(text.strip())
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -1,0 +1,69 @@
+"""The dead-letter topics as an operator's tool sees them: read, and brought back to the end of the topics they serve."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import datetime
+from functools import partial
+from typing import Self
+
+from contracts.topics import Topics
+from workers.kafka.log_reader import LogReader
+from workers.kafka.observation import SilentObserver
+from workers.kafka.producer import PatientProducer
+from workers.kafka.replies import Publisher
+from workers.kafka.security import KafkaSecurity
+from workers.ports import Message, Record
+
+_CLIENT_ID = "catalog-dlq"
+
+
+class DeadLetterLog:
+    """An async context manager; waits for a broker that is away. Raises KafkaAccessError where Kafka refuses us."""
+
+    def __init__(self, bootstrap_servers: str, security: KafkaSecurity, topics: Topics) -> None:
+        self._reader = LogReader(bootstrap_servers, security, _CLIENT_ID)
+        self._publisher = Publisher(
+            partial(PatientProducer, bootstrap_servers, _CLIENT_ID, security),
+            topics.dead_letters(topics.commands),
+            SilentObserver(),
+        )
+        self._publishes = False
+
+    async def __aenter__(self) -> Self:
+        await self._reader.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._publishes:
+            await self._publisher.stop()
+        await self._reader.__aexit__()
+
+    async def letters(self, topic: str, since: datetime | None = None) -> AsyncIterator[Record]:
+        """Yield what is on a dead-letter topic now, of `since` or later.
+
+        Raises `NoSuchTopicError`, `BrokerAwayError`.
+        """
+        spans = await self._reader.spans(topic)
+        if since is not None:
+            from_time = await self._reader.offsets_at(topic, since)
+            spans = {number: (max(first, from_time[number]), end) for number, (first, end) in spans.items()}
+        async for record in self._reader.read(topic, spans):
+            yield record
+
+    async def letter(self, topic: str, partition: int, offset: int) -> Record | None:
+        """Read one letter; None where it is not there (any more). Raises `NoSuchTopicError`, `BrokerAwayError`."""
+        return await self._reader.read_one(topic, partition, offset)
+
+    async def bring_back(self, message: Message) -> str | None:
+        """Publish a replay; returns once all replicas have it, or why its topic does not take it.
+
+        It goes to the partition that it names, beside what it stood with; by its key where there is none such (any
+        more). Raises `BrokerAwayError`: it may have been published, and may come twice when it is done again.
+        """
+        if message.partition not in await self._reader.partitions(message.topic):
+            message = replace(message, partition=None)
+        if not self._publishes:
+            await self._publisher.start()
+            self._publishes = True
+        refused = await self._publisher.publish([message], closable=True)
+        return refused[0].reason if refused else None
