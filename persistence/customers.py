@@ -18,7 +18,8 @@ from persistence.rowset import RowSet
 
 EMAIL_SPACE: Final = "email"
 
-_COLUMNS: Final = "id::text, name, email, preferences::text, is_active, version, created_at, updated_at, deleted_at is not null as deleted"
+_COLUMNS: Final = """id::text, name, email, preferences::text, is_active, version, created_at, updated_at,
+  deleted_at is not null as deleted"""
 _PEEK: Final = "select id::text, email_key from customers where id = any($1::uuid[])"
 _LOCK: Final = f"select {_COLUMNS}, email_key from customers where id = any($1::uuid[]) order by id for no key update"
 _HOLDERS: Final = f"select {_COLUMNS}, email_key from customers where email_key = any($1::text[])"
@@ -109,7 +110,7 @@ class CustomerBatch:
         if before is not None and before.email_key != customer.email_key:
             self._by_email.set(before.email_key, None)
         self._by_email.set(customer.email_key, customer.id)
-        self._taken_ids.set(customer.id, True)
+        self._taken_ids.set(customer.id, value=True)
         self._living.set(customer.id, customer)
 
     async def delete(self, customer: Customer) -> None:
@@ -188,7 +189,8 @@ class CustomerBatch:
 
 _GET: Final = f"select {_COLUMNS} from customers where id = any($1::uuid[]) and deleted_at is null"
 _WALK: Final = f"""
-select {_COLUMNS} from customers where deleted_at is null and ($1::uuid is null or id > $1::uuid) order by id limit 1000"""
+select {_COLUMNS} from customers
+where deleted_at is null and ($1::uuid is null or id > $1::uuid) order by id limit 1000"""
 COUNT_BOUND: Final = 1000
 """Filtered lists are counted up to here; beyond it their total_count is null."""
 

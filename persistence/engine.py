@@ -21,16 +21,16 @@ from persistence.faults import Fault, fault_of
 class Connection(Protocol):
     """The part of asyncpg's connection that we use; it has no types of its own."""
 
-    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:  # noqa: ASYNC109 - asyncpg's
         """Run statements; returns the last command tag, such as `INSERT 0 3`."""
         ...
 
-    async def fetch(self, query: str, *args: object, timeout: float | None = None) -> Sequence[Any]:
+    async def fetch(self, query: str, *args: object) -> Sequence[Any]:
         """Run one statement; returns its rows."""
         ...
 
-    async def fetchrow(self, query: str, *args: object, timeout: float | None = None) -> Any: ...  # noqa: ANN401
-    async def fetchval(self, query: str, *args: object, timeout: float | None = None) -> Any: ...  # noqa: ANN401
+    async def fetchrow(self, query: str, *args: object) -> Any: ...  # noqa: ANN401
+    async def fetchval(self, query: str, *args: object) -> Any: ...  # noqa: ANN401
     def is_in_transaction(self) -> bool: ...
 
 
@@ -148,7 +148,7 @@ async def _give_up(borrowed: AsyncConnection, error: BaseException) -> None:
 TRANSACTION_TIMEOUT: Final = "15s"
 IDLE_TIMEOUT: Final = "5s"
 LOCK_TIMEOUT: Final = "5s"
-"""What a stopped or blocked worker may cost the others (`3-architecture`, property 5)."""
+"""What a stopped or blocked worker may cost the others each, by what it does."""
 
 _BEGIN: Final = f"""
 begin isolation level read committed;
@@ -159,7 +159,7 @@ set local lock_timeout = '{LOCK_TIMEOUT}'"""
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine, *also: str) -> AsyncIterator[Connection]:
-    """Begin a transaction that cannot outlive its time-outs; whoever uses it commits, at one place, or it is rolled back.
+    """Begin a transaction that cannot outlive its time-outs; whoever uses it commits, at one place, else it rolls back.
 
     `also` are statements without arguments that run in the same round trip. A connection whose transaction ended by
     anything but a commit or a clean roll-back is closed.

@@ -77,6 +77,6 @@ def _fault_of_client(error: BaseException) -> Fault:
     """The driver's own errors carry no SQLSTATE: nearly all of them mean that the connection is gone."""
     if isinstance(error, asyncpg.exceptions.OutdatedSchemaCacheError):
         return Fault.SCHEMA_MOVED
-    if isinstance(error, asyncpg.exceptions.DataError) or isinstance(error, ValueError):
+    if isinstance(error, asyncpg.exceptions.DataError | ValueError):
         return Fault.DEFECT  # a value that cannot be encoded: the message's own
     return Fault.TRANSIENT

@@ -1,7 +1,7 @@
 """Advisory locks on names that are unique: e-mails and mnemonics.
 
 A name is locked before it is taken *or released*, and before any row: so two batches that trade names cannot wait for
-each other in a circle (`postgres-traps`, 5). A name's lock is 64 bits of its hash; a collision costs a wait, nothing else.
+each other in a circle. A name's lock is 64 bits of its hash; a collision costs a wait, nothing else.
 """
 
 import hashlib

@@ -23,7 +23,8 @@ from (select * from customer_category_counts where placed_orders <> 0) as kept
 full join (
   select o.customer_id, o.category, count(*) as placed_orders, max(o.created_at) as last_order_at
   from orders o join customers c on c.id = o.customer_id
-  where c.deleted_at is null and o.status = 'placed' and o.category is not null group by o.customer_id, o.category) as fresh
+  where c.deleted_at is null and o.status = 'placed' and o.category is not null
+  group by o.customer_id, o.category) as fresh
 on kept.customer_id = fresh.customer_id and kept.category = fresh.category
 where (kept.placed_orders, kept.last_order_at) is distinct from (fresh.placed_orders, fresh.last_order_at)"""
 
@@ -33,7 +34,8 @@ where c.deleted_at is not null and (exists (select from customer_summaries s whe
   or exists (select from customer_category_counts k where k.customer_id = c.id))"""
 
 COUNTERS: Final = """
-with living as (select * from customers where deleted_at is null), placed as (select * from orders where status = 'placed')
+with living as (select * from customers where deleted_at is null),
+placed as (select * from orders where status = 'placed')
 select format('counter %s %s', coalesce(kept.counter, fresh.counter), coalesce(kept.label, fresh.label)),
   kept.amount::text, fresh.amount::text
 from (
@@ -43,7 +45,8 @@ full join (
   select * from (
     select 'customers' as counter, '' as label, count(*)::numeric as amount from living
     union all select 'active_customers', '', count(*) from living where is_active
-    union all select 'new_customers', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD'), count(*) from living group by 2
+    union all
+    select 'new_customers', to_char(created_at at time zone 'UTC', 'YYYY-MM-DD'), count(*) from living group by 2
     union all select 'products', '', count(*) from products
     union all select 'placed_orders', '', count(*) from placed
     union all select 'revenue', '', sum(total_amount) from placed

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
-
 SHORT_SESSION_MS = 2000
 
 

@@ -1,4 +1,4 @@
-"""A deployment under test: topics and database of its own, worker processes, and a caller that speaks the wire contract.
+"""A deployment under test: its own topics and database, worker processes, and a caller that speaks the wire contract.
 
 The caller knows Kafka, JSON and JWT, and nothing of the workers' code.
 """
@@ -48,7 +48,7 @@ class Reply:
         return str(data["error_code"]) if self.envelope["type"] == "error" else None
 
     @property
-    def data(self) -> Any:
+    def data(self) -> Any:  # noqa: ANN401 - any JSON value
         return self.envelope["data"]
 
 
@@ -71,11 +71,12 @@ class WorkerProcess:
 
     def lines(self) -> list[dict[str, Any]]:
         """Read its log."""
-        found = []
-        for line in self.log.read_text().splitlines():
-            if line.startswith("{"):
-                found.append(json.loads(line))
-        return found
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+
+
+def read_if_there(path: Path) -> str:
+    """Read a small file that a worker may not have written yet."""
+    return path.read_text().strip() if path.exists() else ""
 
 
 @dataclass
@@ -171,9 +172,9 @@ class System:
             f"ended with {worker.process.returncode}: {worker.log.read_text()[-2000:]}"
         )
         if not worker.metrics_url:
-            if not announced.exists():
+            worker.metrics_url = read_if_there(announced)
+            if not worker.metrics_url:
                 return False
-            worker.metrics_url = announced.read_text().strip()
         return await self.http_status(worker.metrics_url + "/ready") == 200
 
     @staticmethod
@@ -203,7 +204,7 @@ class System:
             assert time.monotonic() < end, what
             await asyncio.sleep(0.05)
 
-    # The caller --------------------------------------------------------------------------------------------------------
+    # The caller ------------------------------------------------------------------------------------------------------
     async def _read(self) -> None:
         async for record in self.consumer:
             headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
@@ -268,12 +269,12 @@ class System:
             )
         return self.replies[correlation_id][nth - 1]
 
-    async def command(self, kind: str, payload: object, *, version: int | None = None, **how: Any) -> Reply:
+    async def command(self, kind: str, payload: object, *, version: int | None = None, **how: Any) -> Reply:  # noqa: ANN401 - as for `send`
         """Send a command and wait for its reply."""
         body = {"kind": kind, "payload": payload} | ({"version": version} if version else {})
         return await self.reply(await self.send("commands", body, **how))
 
-    async def query(self, kind: str, payload: object = None, **how: Any) -> Reply:
+    async def query(self, kind: str, payload: object = None, **how: Any) -> Reply:  # noqa: ANN401 - as for `send`
         """Send a query and wait for its reply."""
         return await self.reply(await self.send("queries", {"kind": kind, "payload": payload or {}}, **how))
 
@@ -304,7 +305,7 @@ class System:
         finally:
             await consumer.stop()
 
-    # The database ------------------------------------------------------------------------------------------------------
+    # The database ----------------------------------------------------------------------------------------------------
     async def fetch(self, statement: str, *args: object) -> list[Any]:
         """Look into the database."""
         connection = await asyncpg.connect(self.database_url)

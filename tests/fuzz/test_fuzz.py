@@ -42,7 +42,7 @@ async def test_generated_messages(system: System) -> None:
     for side, worker in workers.items():
 
         async def all_ended(side: str = side) -> bool:
-            return await ended(system, side) >= published["sent"][side]
+            return await ended(system, side) >= int(published["sent"][side])
 
         await system.until(all_ended, number / 100 + 30, f"{side}: not all ended, seed {seed}")
         assert worker.process.returncode is None

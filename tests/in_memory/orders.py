@@ -1,4 +1,4 @@
-"""Orders in memory: what a batch sees, and read models that are computed from the orders whenever they are asked for."""
+"""Orders in memory: what a batch sees, and read models that are computed whenever they are asked for."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -5,10 +5,10 @@ import uuid
 
 from tests.system import Reply, System
 
+Command = tuple[str, dict[str, object]]
 
-async def in_one_batch(
-    system: System, *commands: tuple[str, dict[str, object]], ids: dict[int, str] | None = None
-) -> list[Reply]:
+
+async def in_one_batch(system: System, *commands: Command, ids: dict[int, str] | None = None) -> list[Reply]:
     """Publish commands to one partition before a worker starts, so that they arrive as one batch; their replies."""
     sent = []
     for place, (kind, payload) in enumerate(commands):
@@ -22,7 +22,8 @@ async def in_one_batch(
     return replies
 
 
-def customer(email: str, customer_id: str) -> tuple[str, dict[str, object]]:
+def customer(email: str, customer_id: str) -> Command:
+    """Make a creation."""
     return "create_customer", {"name": "N", "email": email, "customer_id": customer_id}
 
 
@@ -77,8 +78,8 @@ async def test_create_delete_create_of_one_email(system: System) -> None:
 
 async def test_the_same_id_twice_in_a_batch(system: System) -> None:
     """The second delivery of an id is answered from the first one's outcome; with other content it is refused."""
-    create = ("create_customer", {"name": "N", "email": "a@example.com"})
-    other = ("create_customer", {"name": "M", "email": "b@example.com"})
+    create: Command = ("create_customer", {"name": "N", "email": "a@example.com"})
+    other: Command = ("create_customer", {"name": "M", "email": "b@example.com"})
     first, second, third = await in_one_batch(system, create, create, other, ids={0: "x", 1: "x", 2: "x"})
     assert (first.status, first.headers.get("replayed")) == (201, None)
     assert (second.raw, second.headers.get("replayed")) == (first.raw, "true")

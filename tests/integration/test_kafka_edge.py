@@ -26,11 +26,12 @@ from workers.kafka.edge import KafkaEdge
 from workers.kafka.observation import SilentObserver
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topics import TopicAdmin, TopicsUnfitError
-from workers.ports import BatchHandler, BrokerAwayError, Message, Position, Progress, Record
+from workers.ports import BrokerAwayError, Message, Position, Progress, Record
 from workers.stack.embedded import EmbeddedStack
 
 PLAINTEXT = KafkaSecurity()
 PARTITIONS = 4
+Handler = Callable[[Sequence[Record], Callable[[], bool]], Awaitable[Progress]]
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
@@ -156,7 +157,7 @@ class Place:
     def commands(self) -> str:
         return self.topics.commands
 
-    def edge(self, handler: BatchHandler, observer: Seen | None = None, **more: object) -> KafkaEdge:
+    def edge(self, handler: Handler, observer: Seen | None = None, **more: object) -> KafkaEdge:
         settings: dict[str, Any] = {
             "bootstrap_servers": self.servers,
             "security": PLAINTEXT,
@@ -167,11 +168,15 @@ class Place:
             "observer": observer or Seen(),
         }
         edge = KafkaEdge(**settings | more)
-        edge.handler = handler
+
+        async def handle(records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
+            return await handler(records, still_ours)
+
+        edge.handler = handle
         self.edges.append(edge)
         return edge
 
-    async def started(self, handler: BatchHandler, observer: Seen | None = None, **more: object) -> KafkaEdge:
+    async def started(self, handler: Handler, observer: Seen | None = None, **more: object) -> KafkaEdge:
         edge = self.edge(handler, observer, **more)
         await asyncio.wait_for(edge.start(), 30)
         return edge
@@ -290,7 +295,7 @@ async def wide_place(three_brokers: EmbeddedStack) -> AsyncIterator[Place]:
         yield made
 
 
-# Reading ---------------------------------------------------------------------------------------------------------------
+# Reading --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("codec", list(CODECS))
@@ -420,7 +425,7 @@ async def test_lag_and_health(place: Place) -> None:
     assert not edge.health().joined
 
 
-# Sharing ---------------------------------------------------------------------------------------------------------------
+# Sharing --------------------------------------------------------------------------------------------------------------
 
 
 async def test_handover_waits_for_running_batch(place: Place) -> None:
@@ -469,7 +474,7 @@ async def test_scaling_under_load(place: Place) -> None:
     handled: dict[tuple[int, int], int] = {}
     observers: list[Seen] = []
 
-    def handler(name: str) -> BatchHandler:
+    def handler(name: str) -> Handler:
         async def handle(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
             await asyncio.sleep(0.01)  # the transaction
             for record in records:
@@ -526,7 +531,7 @@ async def test_stop_finishes_running_batch(place: Place) -> None:
     assert time.monotonic() - began_at < 5
 
 
-# Going on --------------------------------------------------------------------------------------------------------------
+# Going on -------------------------------------------------------------------------------------------------------------
 
 
 async def test_broker_stops_and_starts(stack: Servers, place: Place) -> None:
@@ -608,7 +613,7 @@ async def test_dead_consumer_is_replaced(place: Place, part: str) -> None:
     assert edge.health().fatal is None
 
 
-# Publishing ------------------------------------------------------------------------------------------------------------
+# Publishing -----------------------------------------------------------------------------------------------------------
 
 
 async def test_many_missing_topics_delay_nobody(place: Place) -> None:
@@ -818,7 +823,7 @@ async def test_one_of_three_brokers_is_killed(three_brokers: EmbeddedStack, wide
     assert {record.value for record in await place.stored(topic)} == {b"%d" % number for number in range(300)}
 
 
-# Setting up ------------------------------------------------------------------------------------------------------------
+# Setting up -----------------------------------------------------------------------------------------------------------
 
 
 async def test_create_topics(place: Place) -> None:
@@ -891,7 +896,7 @@ async def test_names_and_passwords(three_brokers: EmbeddedStack, wide_place: Pla
     assert not await edge.replies.publish([Message(reply_topic, b"k", b"v", [])])
 
 
-# Calling ---------------------------------------------------------------------------------------------------------------
+# Calling --------------------------------------------------------------------------------------------------------------
 
 
 async def test_request_client(place: Place) -> None:

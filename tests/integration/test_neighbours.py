@@ -53,9 +53,9 @@ async def test_each_bad_record_between_two_good_ones(system: System) -> None:
     """Each bad record is answered or dead-lettered as the contract says; its neighbours are applied; no restart."""
     worker = await system.start()
     good, bad = [], {}
-    for name, (how, _, _) in BAD.items():
+    for name, (manner, _, _) in BAD.items():
         good.append(await system.send("commands", creation(), key="same"))
-        how = dict(how)
+        how = dict(manner)
         body = how.pop("body", None) or (b"" if name == "empty" else creation())
         if name == "undecodable header key":
             await system.send_undecodable("commands", creation(), key="same")

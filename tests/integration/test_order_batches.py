@@ -3,14 +3,14 @@
 import asyncio
 import re
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import pytest
 
 from persistence import unit_of_work
-from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine
+from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine, transaction
 from persistence.orders import OrderBatch
 from tests.batches import Batches
 from tests.in_memory.unit_of_work import Answer, Asking
@@ -71,7 +71,7 @@ class Listening:
         self._connection = connection
         self._heard = heard
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - of any method
         method = getattr(self._connection, name)
         if name not in {"execute", "fetch", "fetchrow", "fetchval"}:
             return method
@@ -85,10 +85,9 @@ class Listening:
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Note the statements of every unit of work."""
     statements: list[str] = []
-    transaction = unit_of_work.transaction
 
     @asynccontextmanager
     async def listening(engine: Engine, *also: str) -> AsyncIterator[Any]:
@@ -96,7 +95,7 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
             yield Listening(connection, statements)
 
     monkeypatch.setattr(unit_of_work, "transaction", listening)
-    yield statements
+    return statements
 
 
 async def test_a_batch_costs_a_constant_number_of_statements(batches: Batches, heard: list[str]) -> None:
@@ -121,7 +120,7 @@ async def test_a_batch_costs_a_constant_number_of_statements(batches: Batches, h
 
 
 async def test_locks_are_taken_table_by_table(batches: Batches, heard: list[str]) -> None:
-    """Customers, then products (those of cancelled orders, too), then orders; nothing is locked after the first write."""
+    """Customers, then products (those of cancelled orders, too), then orders; what is written comes in the same order."""
     one, placed = new_id(), new_id()
     await batches.decide(customer(one), product("P"), product("Q"), order(one, placed, "P"))
     heard.clear()

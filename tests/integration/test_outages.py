@@ -42,7 +42,7 @@ async def flowing(system: System, sent: dict[str, str]) -> AsyncIterator[None]:
 @pytest.mark.parametrize("how", ["clean", "kill"])
 @pytest.mark.parametrize("part", ["postgres", "kafka"])
 async def test_commands_wait_for_what_is_away(system: System, part: str, how: str) -> None:
-    """While Postgres or Kafka is stopped or killed, no command fails or is dead-lettered; afterwards all are applied."""
+    """While Postgres or Kafka is away, no command fails or is dead-lettered; afterwards all are applied."""
     worker = await system.start()
     query_worker = await system.start("queries")
     sent: dict[str, str] = {}

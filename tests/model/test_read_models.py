@@ -33,13 +33,18 @@ async def engine(database_url: str) -> AsyncIterator[Engine]:
     await made.dispose()
 
 
+def new_ids(count: int) -> list[str]:
+    """Make ids as callers may."""
+    return [str(uuid.uuid4()) for _ in range(count)]
+
+
 @dataclass
 class Cast:
     """Whom and what the commands of one example are about."""
 
     mark: str = field(default_factory=lambda: uuid.uuid4().hex[:12].upper())
-    customers: list[str] = field(default_factory=lambda: [str(uuid.uuid4()) for _ in range(CUSTOMERS)])
-    orders: list[str] = field(default_factory=lambda: [str(uuid.uuid4()) for _ in range(ORDERS)])
+    customers: list[str] = field(default_factory=lambda: new_ids(CUSTOMERS))
+    orders: list[str] = field(default_factory=lambda: new_ids(ORDERS))
 
     def email(self, customer: int) -> str:
         return f"{self.mark}.{customer}@example.com"

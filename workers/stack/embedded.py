@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ import psutil
 
 from workers.stack import artifacts
 from workers.stack.accounts import unprivileged_account
+from workers.stack.artifacts import Say
 from workers.stack.environment import StackEnv, read_env, write_env
 from workers.stack.errors import StackError
 from workers.stack.files import held_lock
@@ -26,8 +27,6 @@ from workers.stack.kafka_server import KafkaNode, KafkaServer
 from workers.stack.memory import Memory
 from workers.stack.postgres_server import DATABASE, SUPERUSER, PostgresServer
 from workers.stack.redis_server import RedisServer
-
-Say = Callable[[str], None]
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _BROKER_COUNTS: Final = (1, 3)
