@@ -89,6 +89,7 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
         found[name] = value
         if not name.isascii():
             _must_be_utf8(record.headers)
+            size += len(name.encode()) - len(name)
     headers = Headers(names=_KNOWN & found.keys())
     _read_reply_to(headers, found, repeated, topics)
     message_id = found.get("message_id")

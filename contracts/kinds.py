@@ -129,7 +129,7 @@ MNEMONIC_ERROR = "product_code"
 def refusal_of(error: ValidationError) -> ValidationFailedError | InvalidProductCodeError:
     """Turn pydantic's findings into ours: fields as dotted paths, no input repeated, no link to anybody's manual."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    if len(found) == 1 and found[0]["type"] == MNEMONIC_ERROR:
+    if all(one["type"] == MNEMONIC_ERROR for one in found):
         return InvalidProductCodeError(found[0]["msg"], {"field": ".".join(str(part) for part in found[0]["loc"])})
     return ValidationFailedError(
         [

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hashlib
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -38,7 +39,8 @@ def read_cursor(cursor: str, filters: object) -> After:
     """Read a cursor of ours; raises `ValidationFailedError` when it is none, or one of another search."""
     try:
         micros, last_id, digest = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        after = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000), str(last_id)
+        created_at = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
+        after = created_at, str(uuid.UUID(str(last_id)))  # anybody can write a cursor: the database gets no other text
     except (ValueError, TypeError, OverflowError, OSError, binascii.Error):
         raise _bad_cursor("is no cursor of ours") from None
     if digest != _digest(filters):

@@ -382,8 +382,8 @@ class _Seeding:
 
 
 _TIDY: Final = """
-vacuum (analyze) customers, products, product_versions, product_version_items, validation_instances, orders, product_holds,
-  customer_summaries, customer_category_counts, counter_deltas"""
+vacuum (analyze) customers, products, product_versions, product_version_items, validation_instances, orders,
+  product_holds, customer_summaries, customer_category_counts, counter_deltas"""
 _TIDY_TIMEOUT_S: Final = 900.0
 
 

@@ -77,6 +77,15 @@ async def _execute(stack: Servers, statement: str) -> None:
 
 
 @pytest.fixture
+def database_url_now(stack: Servers, template_database: str) -> Iterator[str]:
+    """The same for a test that has an event loop of its own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    asyncio.run(_execute(stack, f'create database "{name}" template "{template_database}"'))
+    yield stack.database(name)
+    asyncio.run(drop_database(stack, name))
+
+
+@pytest.fixture
 async def system(stack: Servers, database_url: str) -> AsyncIterator[System]:
     """A deployment of the test's own: topics, database, and whatever workers it starts; all ended afterwards."""
     async with System(stack, database_url) as deployment:

@@ -43,6 +43,7 @@ from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
 from workers.background import beat, clear_cache_later, fold_differences
 from workers.checks import StartRefusedError, check_database, why_unusable
+from workers.dlq.errors import DeskError
 from workers.fault_points import FaultPoints
 from workers.health import Vitals, health_app
 from workers.kafka.client import RequestClient
@@ -74,6 +75,7 @@ OPERATOR_ERRORS: Final = (
     SecurityConfigError,
     KeySourceError,
     runner.MigrationError,
+    DeskError,
 )
 """What an operator can mend; each says so in one line."""
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from workers import bootstrap
+from workers.dlq.commands import app as dlq_app
 from workers.settings import Settings, SettingsError
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ topics_app = typer.Typer(no_args_is_help=True, help="The topics of this deployme
 worker_app = typer.Typer(no_args_is_help=True, help="Run a worker in the foreground.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(worker_app, name="worker")
+app.add_typer(dlq_app, name="dlq")
 
 EXIT_USAGE: Final = 2
 EXIT_BY_TYPE: Final = {"success": 0, "neutral": 0, "warning": 3, "error": 1}

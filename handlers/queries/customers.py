@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from contracts.customers import RESOURCE, GetCustomer, SearchCustomers
 from contracts.envelope import listed, retrieved
+from contracts.errors import ValidationFailedError
 from contracts.text import fold_key
 from handlers.context import Context
 from handlers.customer import CustomerSearch, customer_not_found, customer_result
@@ -29,7 +30,10 @@ async def search_customers(query: SearchCustomers, readers: Readers, _: Context)
     name = fold_key(query.name_contains) if query.name_contains is not None else None
     email = fold_key(query.email_contains) if query.email_contains is not None else None
     filters = ["customers", name, email, query.is_active]
-    after = read_cursor(query.cursor, filters) if query.cursor is not None else None
+    try:
+        after = read_cursor(query.cursor, filters) if query.cursor is not None else None
+    except ValidationFailedError as error:
+        return Failure(error)
     found = await readers.customers.search(
         CustomerSearch(name, email, query.is_active, query.limit, 0 if after else query.offset, after)
     )

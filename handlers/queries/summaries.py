@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date
+from typing import Final
 
 from contracts.customers import CustomerAnalytics, GetCustomerSummary
 from contracts.envelope import retrieved
@@ -11,8 +12,8 @@ from handlers.readers import Readers
 from handlers.result import Failure, Result, Success
 from handlers.summary import analytics_result, summary_result
 
-SUMMARY: str = "Customer summary"
-ANALYTICS: str = "Customer analytics"
+SUMMARY: Final = "Customer summary"
+ANALYTICS: Final = "Customer analytics"
 
 
 async def get_customer_summaries(asked: Sequence[Asked[GetCustomerSummary]], readers: Readers) -> Sequence[Result]:

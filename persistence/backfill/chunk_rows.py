@@ -240,10 +240,13 @@ async def trouble(connection: Connection, run_id: int) -> str | None:
     return error
 
 
-async def edge_of_last_pass(connection: Connection, run: Run, shape: KeyShape, rows: int) -> tuple[Key | None, int]:
-    """Find where a chunk of about `rows` rows ends, from the chunks of the pass before instead of the table.
+async def edge_along(
+    connection: Connection, run: Run, walked: tuple[int, int], shape: KeyShape, rows: int
+) -> tuple[Key | None, int]:
+    """Find where a chunk of about `rows` rows ends, along the chunks of a pass that was walked to its end.
 
-    Those tile the key range, so following them does as well, and costs nothing per row.
+    `walked` are the run and the pass. Its chunks tile the key range, so following them does as well, and costs nothing
+    per row.
     """
     order = ", ".join(["low is not null", *shape.of_ledger("low")])
     beyond = "true"
@@ -260,8 +263,7 @@ async def edge_of_last_pass(connection: Connection, run: Run, shape: KeyShape, r
             where run_id = $1 and pass = $2 and state in ('done', 'quarantined') and {beyond}) as along
         where walked >= $3 or high is null
         order by place limit 1""",
-        run.id,
-        run.pass_number - 1,
+        *walked,
         rows,
         *([] if run.walked_to is None else [run.walked_to]),
     )

@@ -345,6 +345,19 @@ async def drain(connection: Connection, run: Run) -> bool:
     return drained is not None
 
 
+async def walked_before(connection: Connection, run: Run) -> tuple[int, int] | None:
+    """Return the run and pass whose chunks a walk may follow: its own pass before, or the last of a verified run."""
+    if run.pass_number > 1:
+        return run.id, run.pass_number - 1
+    if run.verifies is None:
+        return None
+    row = await connection.fetchrow(
+        "select id, pass from backfill_runs where id = $1 and state in ('completed', 'completed_with_quarantine')",
+        run.verifies,
+    )
+    return None if row is None else (row["id"], row["pass"])
+
+
 async def state_of(connection: Connection, run_id: int) -> tuple[RunState, float]:
     """Return a run's state and how long it has been in it, in seconds."""
     row = await connection.fetchrow(

@@ -4,6 +4,7 @@ Each reading stands alone: what cannot be read says so, and why, and does not ke
 mean is not decided here.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -122,7 +123,8 @@ async def read_signals(
 
 async def _read(connection: Connection, signal: Signal, query: str, arguments: tuple[object, ...]) -> Reading:
     try:
-        row = await connection.fetchrow(query, *arguments, timeout=READ_TIMEOUT_S)
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            row = await connection.fetchrow(query, *arguments)
     except TimeoutError:
         return Reading(signal, None, f"not read within {READ_TIMEOUT_S:.0f} s")
     except Exception as error:

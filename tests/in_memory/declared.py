@@ -17,6 +17,7 @@ class Declared:
         self.deleted_products: set[str] = set()
         self.versions: set[tuple[str, str]] = set()
         self.rules: set[str] = set()
+        self.orders: set[str] = set()
 
     def add(self, keys: Keys) -> None:
         """Take in what one message declares."""
@@ -27,6 +28,7 @@ class Declared:
         self.deleted_products.update(keys.products_deleted)
         self.versions.update(keys.product_versions)
         self.rules.update(keys.product_rules, keys.products_held)
+        self.orders.update(keys.orders)
 
 
 def touch(key: object, declared: Iterable[object], what: str) -> None:

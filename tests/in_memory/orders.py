@@ -9,6 +9,7 @@ from handlers.customer import Customer
 from handlers.order import CustomerOrders, Order
 from handlers.page import Found
 from handlers.summary import LISTED, NEW_WITHIN_DAYS, Analytics, CustomerSummary, Figures
+from tests.in_memory.declared import Declared, touch
 
 Living = Callable[[], Mapping[str, Customer]]
 """Gives the living customers by id."""
@@ -19,9 +20,11 @@ class InMemoryOrders:
 
     def __init__(self) -> None:
         self.rows: dict[str, Order] = {}
+        self.declared = Declared()
 
     async def find_by_id(self, order_id: str) -> Order | None:
         """Find an order, placed or cancelled."""
+        touch(order_id, self.declared.orders, "orders")
         return self.rows.get(order_id)
 
     async def save(self, order: Order) -> None:
@@ -98,9 +101,7 @@ class InMemorySummaries:
 def summary_of(customer: Customer, placed: Sequence[Order]) -> CustomerSummary:
     """Sum up the placed orders of a customer."""
     counts = Counter(order.category for order in placed if order.category is not None)
-    last = {
-        category: max(order.created_at for order in placed if order.category == category) for category in counts
-    }
+    last = {category: max(order.created_at for order in placed if order.category == category) for category in counts}
     # The commonest; of equals the most recent; of those that are equally recent the first by name.
     ranked = sorted(counts, key=lambda category: (-counts[category], -last[category].timestamp(), category))
     return CustomerSummary(

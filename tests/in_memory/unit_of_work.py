@@ -108,6 +108,7 @@ class InMemoryUnitOfWork:
         """Begin a batch that may touch this."""
         self.customers.declared = declared
         self.products.declared = declared
+        self.orders.declared = declared
 
     def remember(self) -> None:
         """Begin a message."""

@@ -395,8 +395,29 @@ async def test_overclaiming_handler(place: Place) -> None:
     await place.started(handler, seen)
     await until(lambda: len(seen.given_back) >= 2)
 
+    assert seen.defects >= 2
     assert seen.acks == []
     assert await place.acked() is None
+
+
+async def test_batch_that_faststream_drops(place: Place) -> None:
+    """FastStream swallows its own exceptions, and the batch with them; it comes again, before all later ones."""
+    handler, seen = Collector(), Seen()
+    edge = await place.started(handler, seen)
+    (call,) = edge._subscriber.calls
+    parse = call.parser
+
+    async def fail(_: object) -> None:
+        raise LookupError("a defect of the library")
+
+    call.parser = fail
+    await place.send([b"1", b"2"])
+    await until(lambda: seen.defects > 0)
+    call.parser = parse
+    await place.send([b"3"])
+    await until(lambda: len(handler.records) == 3)
+
+    assert handler.values() == [b"1", b"2", b"3"]
 
 
 async def test_lag_and_health(place: Place) -> None:
@@ -617,7 +638,7 @@ async def test_dead_consumer_is_replaced(place: Place, part: str) -> None:
 
 
 async def test_many_missing_topics_delay_nobody(place: Place) -> None:
-    """500 replies to 500 topics that do not exist are undeliverable at once; a good reply beside them is not delayed."""
+    """500 replies to 500 topics that do not exist are undeliverable at once; one good reply beside them is not late."""
     good = await place.topic("good")
     edge = await place.started(Collector())
     missing = [Message(f"{place.topics.replies}no-{number}", b"k", b"v", []) for number in range(500)]
@@ -651,11 +672,16 @@ async def test_missing_topic_is_found_once_it_exists(place: Place) -> None:
 
 
 async def test_deleted_topic(place: Place) -> None:
-    """A topic that is deleted under our hands is closed, others go on, and it takes replies again when it is back."""
+    """A topic that is deleted under our hands is closed, others go on; it takes replies again when it is back."""
     edge = await place.started(Collector())
     gone, good = await place.topic("gone"), await place.topic("good")
     assert not await edge.replies.publish([Message(gone, b"k", b"1", []), Message(good, b"k", b"1", [])])
     await place.admin.delete_topics([gone])
+
+    async def is_gone() -> bool:
+        return gone not in await place.admin.list_topics()
+
+    await until(is_gone)
     began_at = time.monotonic()
     failed = await edge.replies.publish([Message(gone, b"k", b"2", []), Message(good, b"k", b"2", [])])
     assert [(one.index, one.reason) for one in failed] == [(0, "topic does not exist")]

@@ -120,7 +120,7 @@ async def test_a_batch_costs_a_constant_number_of_statements(batches: Batches, h
 
 
 async def test_locks_are_taken_table_by_table(batches: Batches, heard: list[str]) -> None:
-    """Customers, then products (those of cancelled orders, too), then orders; what is written comes in the same order."""
+    """Customers, then products (those of cancelled orders, too), then orders; writes follow in the same order."""
     one, placed = new_id(), new_id()
     await batches.decide(customer(one), product("P"), product("Q"), order(one, placed, "P"))
     heard.clear()
@@ -208,9 +208,7 @@ async def test_a_customer_is_deleted_after_the_order_that_is_being_placed(batche
     """The delete waits for the order; then the summary goes, the order and its revenue stay."""
     one, placed = new_id(), new_id()
     await batches.decide(customer(one), product("P"))
-    answer = await second_waits_for_first(
-        batches, order(one, placed, "P"), ("delete_customer", {"customer_id": one})
-    )
+    answer = await second_waits_for_first(batches, order(one, placed, "P"), ("delete_customer", {"customer_id": one}))
     assert answer["statusCode"] == 200
     assert (await batches.query("get_order", {"order_id": placed}))["data"]["customer_id"] == one
     assert (await batches.query("get_customer_orders", {"customer_id": one}))["statusCode"] == 404
@@ -224,9 +222,7 @@ async def test_no_order_for_a_product_that_is_being_deleted(batches: Batches) ->
     """Whoever orders a product while it is deleted waits, and is told that there is none."""
     one = new_id()
     await batches.decide(customer(one), product("P"))
-    answer = await second_waits_for_first(
-        batches, ("delete_product", {"mnemonic": "P"}), order(one, new_id(), "P")
-    )
+    answer = await second_waits_for_first(batches, ("delete_product", {"mnemonic": "P"}), order(one, new_id(), "P"))
     assert answer["data"] == {"error_code": "PRODUCT_NOT_FOUND", "details": {"mnemonic": "P"}}
 
 
@@ -234,9 +230,7 @@ async def test_a_product_is_held_by_the_order_that_is_being_placed(batches: Batc
     """The delete of a product waits for an order that is being placed, and then counts it."""
     one = new_id()
     await batches.decide(customer(one), product("P"))
-    answer = await second_waits_for_first(
-        batches, order(one, new_id(), "P"), ("delete_product", {"mnemonic": "P"})
-    )
+    answer = await second_waits_for_first(batches, order(one, new_id(), "P"), ("delete_product", {"mnemonic": "P"}))
     assert answer["data"]["details"] == {"mnemonic": "P", "placed_orders": 1}
 
 

@@ -16,6 +16,7 @@ from contracts.text import fold_key
 from persistence.engine import Engine, PoolSettings, connected, create_engine
 from persistence.phases import Phase
 from persistence.seed import SeedError, SeedSizes, seed
+from tests.batches import Batches
 from tests.read_models import differences
 from workers.seed import seed_with_progress
 
@@ -47,7 +48,7 @@ async def count(engine: Engine, table: str) -> int:
 
 
 async def test_everything_that_follows_is_there(engine: Engine) -> None:
-    """As many rows as were asked for; summaries, counters and holds follow from the orders; a second seed adds to it."""
+    """As many rows as were asked for; summaries, counters, holds follow from the orders; a second seed adds to it."""
     for times in (1, 2):
         await seed(engine, SIZES, AS_OF, silent)
         assert await count(engine, "customers") == times * SIZES.customers
@@ -94,7 +95,7 @@ async def test_it_is_what_the_contract_allows(engine: Engine) -> None:
 
 
 async def test_it_has_something_of_everything(engine: Engine) -> None:
-    """Cancelled orders, inactive customers, versions with items, rules in both places, one customer with many orders."""
+    """Cancelled orders, inactive customers, versions with items, rules in both places, a customer with many orders."""
     await seed(engine, SIZES, AS_OF, silent)
     for condition in (
         "orders where status = 'cancelled'",
@@ -121,6 +122,23 @@ async def test_the_catalogue_goes_where_the_phase_says(engine: Engine, phase: Ph
     old = await count(engine, "products where old_catalog_field <> '{}'")
     new = await count(engine, "products where new_catalog ? 'sku'")
     assert (old, new) == {Phase.EXPANDED: (20, 0), Phase.CONTRACTED: (0, 20)}.get(phase, (20, 20))
+
+
+@pytest.mark.parametrize(
+    "place", ["old_validations is not null", "id in (select product_id from validation_instances)"]
+)
+async def test_rules_judge_new_orders(engine: Engine, place: str) -> None:
+    """Rules of a seed, wherever they stand, are in force; commands go on where the seed ended."""
+    await seed(engine, SIZES, AS_OF, silent)
+    batches = Batches(engine)
+    mnemonic = (await fetch(engine, f"select mnemonic from products where {place} limit 1"))[0][0]
+    customer = (await fetch(engine, "select id::text from customers where is_active limit 1"))[0][0]
+    for colour, status in (("red", 201), (7, 400)):
+        line = {"mnemonic": mnemonic, "quantity": 1, "unit_price": "1", "attributes": {"colour": colour}}
+        answer = await batches.command("place_order", {"customer_id": customer, "lines": [line]})
+        assert answer["statusCode"] == status
+    async with connected(engine) as connection:
+        assert await differences(connection) == []
 
 
 async def test_orders_need_somebody_who_orders(engine: Engine) -> None:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import pytest
@@ -27,7 +28,7 @@ CATEGORIES: Final = ("BOOKS", "MUSIC", "TOYS", None)
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[Engine]:
-    """Connections to an empty database, which all examples share: each brings customers and products of its own."""
+    """Connections to a database that all examples of a test share."""
     made = create_engine(database_url, PoolSettings(size=10), "tests")
     yield made
     await made.dispose()
@@ -38,18 +39,25 @@ def new_ids(count: int) -> list[str]:
     return [str(uuid.uuid4()) for _ in range(count)]
 
 
+def new_mark() -> str:
+    """Make what tells the names of one example from those of others."""
+    return uuid.uuid4().hex[:12].upper()
+
+
 @dataclass
 class Cast:
     """Whom and what the commands of one example are about."""
 
-    mark: str = field(default_factory=lambda: uuid.uuid4().hex[:12].upper())
-    customers: list[str] = field(default_factory=lambda: new_ids(CUSTOMERS))
-    orders: list[str] = field(default_factory=lambda: new_ids(ORDERS))
+    mark: str = field(default_factory=new_mark)
+    customers: list[str] = field(default_factory=partial(new_ids, CUSTOMERS))
+    orders: list[str] = field(default_factory=partial(new_ids, ORDERS))
 
     def email(self, customer: int) -> str:
+        """Name a customer's e-mail."""
         return f"{self.mark}.{customer}@example.com"
 
     def mnemonic(self, product: int) -> str:
+        """Name a product."""
         return f"M_{self.mark}_{product}"
 
 
@@ -123,6 +131,12 @@ OPENING: Final = [
 ]
 
 
+async def empty(engine: Engine) -> None:
+    """Forget the example before: a comparison must not take longer with each."""
+    async with connected(engine) as connection:
+        await connection.execute("truncate customers, products, counter_deltas, outcomes cascade")
+
+
 async def work(batches: Batches, cast: Cast, history: Sequence[Sequence[Step]], hours: int) -> None:
     """Decide a worker's batches; the broker's clock goes on with each, but not for every worker alike."""
     for place, batch in enumerate(history):
@@ -156,6 +170,7 @@ async def compare(engine: Engine) -> list[tuple[Any, ...]]:
 @given(history=histories)
 async def test_one_worker(engine: Engine, history: list[list[Step]]) -> None:
     """After each batch of a random history everything that is kept is what a recomputation finds."""
+    await empty(engine)
     batches, cast = Batches(engine), Cast()
     for batch in (OPENING, *history):
         await batches.decide(*(step.of(cast) for step in batch))
@@ -166,6 +181,7 @@ async def test_one_worker(engine: Engine, history: list[list[Step]]) -> None:
 @given(several=st.lists(histories, min_size=2, max_size=4))
 async def test_several_workers(engine: Engine, several: list[list[list[Step]]]) -> None:
     """The same beside other workers and folders on the same rows, and at any moment in between."""
+    await empty(engine)
     batches, cast = Batches(engine), Cast()
     await batches.decide(*(step.of(cast) for step in OPENING))
     done = asyncio.Event()

@@ -78,8 +78,9 @@ async def lease_chunk(place: Workplace, connection: Connection, run: Run, walk: 
         if lease is not None or run.walked:
             return lease
     rows = place.pace(run, walk).next_rows(target, run.rate_rows_per_s)
-    if run.kind == runs.WORK and run.pass_number > 1:
-        high, walked = await chunk_rows.edge_of_last_pass(connection, run, walk.shape, rows)
+    before = await runs.walked_before(connection, run)
+    if before is not None:
+        high, walked = await chunk_rows.edge_along(connection, run, before, walk.shape, rows)
     else:
         high, walked = await _edge(connection, walk, run.walked_to, rows)
     return await chunk_rows.plan(connection, run, place.worker, high, walked, rows)

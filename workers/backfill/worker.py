@@ -191,7 +191,10 @@ class _Worker:
         return BUSY_POLL_S if any(run.state in _COMING_TO_REST for run in active) else IDLE_POLL_S
 
     async def _begin(self, connection: Connection, run: Run) -> None:
-        """Take up a run that was asked for: what it walks must exist, and its rows are counted."""
+        """Take up a run that was asked for: what it walks must exist, and its rows are counted.
+
+        A verify need not count: the run that it verifies has walked them all.
+        """
         place = self._place
         try:
             walk = await place.walk(connection, run)
@@ -199,7 +202,11 @@ class _Worker:
             await runs.move(connection, run, Event.STOP, str(error))
             return
         place.turn_to(Spent.RUNNING, run)
-        rows = await chunks.estimate_rows(place.engine, walk)
+        if run.verifies is not None and await runs.walked_before(connection, run) is not None:
+            verified = await runs.run_by_id(connection, run.verifies)
+            rows = (await chunk_rows.totals(connection, verified)).rows_walked_in_pass
+        else:
+            rows = await chunks.estimate_rows(place.engine, walk)
         if await runs.take(connection, run, rows):
             _log.info("backfill_begun", backfill=run.name, run=run.id, run_kind=run.kind, rows_estimated=rows)
 

@@ -12,9 +12,10 @@ import orjson
 
 from contracts.kinds import Kind
 from contracts.registry import KINDS
+from contracts.topics import Topics
 from persistence.dead_letter_actions import Done, Failure
 from workers.pipeline.replays import Origin, RejectedReplay, Replay, Replays, notes_of, origin_of
-from workers.pipeline.signature import PREFIX, Header
+from workers.pipeline.signature import PREFIX, Header, is_signed
 from workers.ports import Record
 
 Side = Literal["commands", "queries"]
@@ -22,9 +23,13 @@ SIDES: Final[tuple[Side, ...]] = ("commands", "queries")
 UNKNOWN: Final = "unknown"
 
 _PRINTABLE: Final = re.compile(r"[ -~]{1,128}")
-_SPECIFIC: Final = re.compile(r"'[^']*'|\b[0-9a-fA-F]{8}[0-9a-fA-F-]*\b|\d+")
-_IDS: Final = ("customer_id", "order_id", "product_id", "mnemonic", "name", "change")
-_SPEAKING_NAMES: Final = frozenset({"start_backfill", "get_backfill"})
+_MNEMONIC: Final = re.compile(r"[A-Z0-9_]{1,50}")
+_SPECIFIC: Final = re.compile(r"'.*'|\b[0-9a-fA-F]{8}[0-9a-fA-F-]*\b|\d+")
+_IDS: Final = ("customer_id", "order_id", "product_id", "mnemonic")
+_OF_THE_CONTRACT: Final = frozenset(
+    {"message_id", "correlation_id", "reply_to", "deadline", "content-type", "traceparent", "tracestate"}
+)
+_MAX_DIGITS: Final = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ class Letter:
     @cached_property
     def is_genuine(self) -> bool:
         """Whether it is one of ours, unaltered; what it says of itself is worthless otherwise."""
-        return self.record.topic == f"{self.notes.get('dlq.topic')}.dead-letters" and self.replays.has_signed(self.record)
+        return is_signed(self.replays.signing_key, self.record)
 
     @property
     def origin(self) -> Origin | None:
@@ -105,8 +110,7 @@ class Letter:
     @property
     def failed_at(self) -> datetime:
         """When it was put aside, by the worker's clock."""
-        text = self.notes.get("dlq.failed_at", "")
-        return _time(int(text) if text.isascii() and text.isdigit() and len(text) < 15 else self.record.timestamp)  # noqa: PLR2004
+        return _time(_number(self.notes.get("dlq.failed_at")) or self.record.timestamp)
 
     @property
     def attempts(self) -> int:
@@ -172,19 +176,20 @@ class Letter:
         roles = self.notes.get("dlq.roles")
         payload = self.body.get("payload") if self.body is not None else None
         return self.summary(done) | {
-            "sent_at": _iso(_time(self.origin.timestamp_ms)) if self.origin else None,
+            "sent_at": _iso(self.failure.stamped_at) if self.is_genuine else None,
             "worker": self.notes.get("dlq.worker"),
             "incident": self.notes.get("dlq.incident"),
             "edited_by": self.notes.get("dlq.operator"),
             "roles": roles.split(",") if roles else [],
             "can_be_replayed": True if isinstance(judged, Replay) else judged.reason,
             "key": _shown_key(self.record.key),
-            "headers": sorted(self.headers),
-            "reply_to": (self.headers.get("reply_to") or b"").decode("ascii", "replace") or None,
+            "headers": sorted(_OF_THE_CONTRACT & self.headers.keys()),
+            "other_headers": len(self.headers.keys() - _OF_THE_CONTRACT),
+            "reply_to": self._reply_to(),
             "version": self.body.get("version", 1) if self.kind is not None and self.body is not None else None,
             "payload_fields": self._known_fields(payload),
             "ids": self._ids(payload),
-            "value_bytes": len(self.record.value or b"") or int(self.notes.get("dlq.value_bytes", "0")),
+            "value_bytes": len(self.record.value or b"") or _number(self.notes.get("dlq.value_bytes")),
         }
 
     def revealed(self) -> dict[str, Any]:
@@ -196,6 +201,14 @@ class Letter:
             "value": self.body if self.body is not None else _text(self.record.value),
         }
 
+    def _reply_to(self) -> str | None:
+        reply_to = self.headers.get("reply_to")
+        if reply_to is None:
+            return None
+        name = reply_to.decode("ascii", "replace")
+        prefix = self.record.topic.removesuffix(f".{self.side}.dead-letters")
+        return name if Topics(prefix).is_reply_topic(name) else "(unusable)"
+
     def _known_fields(self, payload: object) -> list[str]:
         if self.kind is None or not isinstance(payload, dict):
             return []
@@ -206,12 +219,12 @@ class Letter:
         """Return what names an entity and nobody: ids that are UUIDs, mnemonics."""
         if self.kind is None or not isinstance(payload, dict):
             return {}
-        found = {name: payload.get(name) for name in ("customer_id", "order_id", "product_id", "mnemonic")}
+        found = {name: payload.get(name) for name in _IDS}
         return {name: value for name, value in found.items() if isinstance(value, str) and _names_nobody(value)}
 
 
 def _names_nobody(value: str) -> bool:
-    return _is_uuid(value) or re.fullmatch(r"[A-Z0-9_]{1,50}", value) is not None
+    return _is_uuid(value) or _MNEMONIC.fullmatch(value) is not None
 
 
 def _is_uuid(value: str) -> bool:
@@ -237,6 +250,12 @@ def _text(content: bytes | None) -> str | None:
         return content.decode()
     except UnicodeDecodeError:
         return f"hex:{content.hex()}"
+
+
+def _number(text: str | None) -> int | None:
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > _MAX_DIGITS:
+        return None
+    return int(text)
 
 
 def _time(millis: int) -> datetime:

@@ -46,6 +46,8 @@ class LogReader(TopicAdmin):
             await consumer.stop()
             await super().__aexit__()
             raise
+        # aiokafka's `stop` raises CancelledError when a task that `start` made has not had its first turn yet
+        await asyncio.sleep(0)
         self._consumer = consumer
         return self
 

@@ -84,7 +84,7 @@ class PartitionHealth:
     position: Position
     next_offset: int | None  # the first that is not decided
     end_offset: int | None  # one past the newest record, as of the last fetch
-    stuck_s: float  # since the last progress; 0 where there is nothing to do
+    stuck_s: float  # since the last progress; 0 where there is nothing to do, or nothing to do but wait for a server
     fetched_s: float | None  # since the broker last answered a fetch of it
 
     @property

@@ -40,6 +40,7 @@ MAX_MESSAGE_BYTES: Final = 2 * 1024 * 1024
 """Beyond every topic of ours (1 MiB + 64 KiB) and every reply (900 KiB), headers included; the topic's own limit is for
 the broker to tell."""
 
+_SURELY_FITS: Final = MAX_MESSAGE_BYTES // 2  # a value; what its headers can add is less than that again
 _METADATA_AGE_S: Final = 30.0
 _RETRY_S: Final = 0.1
 _SLOW_RETRY_S: Final = 1.0
@@ -104,8 +105,7 @@ class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
         available = sorted(self._metadata.available_partitions_for_topic(topic))
         for message in messages:
             headers = list(message.headers)
-            size = DefaultRecordBatchBuilder.estimate_size_in_bytes(message.key, message.value, headers)
-            if size > MAX_MESSAGE_BYTES:
+            if len(message.value or b"") > _SURELY_FITS and _size(message, headers) > MAX_MESSAGE_BYTES:
                 queued.append(MessageSizeTooLargeError())
                 continue
             partition = message.partition
@@ -258,6 +258,11 @@ def murmur2(data: bytes) -> int:
         h = (h ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & 0xFFFFFFFF
     h = (h ^ h >> 13) * 0x5BD1E995 & 0xFFFFFFFF
     return h ^ h >> 15
+
+
+def _size(message: Message, headers: list[tuple[str, bytes | None]]) -> int:
+    size: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(message.key, message.value, headers)
+    return size
 
 
 def _fail(batch: Any, error: KafkaError) -> None:  # noqa: ANN401 - aiokafka is untyped

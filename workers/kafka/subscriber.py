@@ -59,6 +59,7 @@ _NO_PROGRESS_WAIT_S: Final = 0.1  # a handler that decides nothing and names no 
 _CANCEL_TIMEOUT_S: Final = 2.0  # for a cancelled handler to roll back
 _CLOSE_TIMEOUT_S: Final = 5.0  # for leaving the group and closing sockets
 _LAG_EVERY_S: Final = 1.0
+_BROKER_AWAY_AFTER_S: Final = 2.0  # without an answer to a fetch: then waiting is all that can be done
 _SILENT_AFTER_S: Final = 60.0
 """Without an answer to a fetch for so long, with nothing left to hand out, a consumer is stuck and is replaced."""
 
@@ -84,6 +85,16 @@ class Consumption:
     heartbeat_interval_s: float = 0.5
     drain_timeout_s: float = DRAIN_TIMEOUT_S
     group_instance_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What becomes of a batch: next offsets to acknowledge, offsets to read again from, how many records those are."""
+
+    decided: dict[Position, int]
+    undecided: dict[Position, int]
+    left: int
+    wait_s: float
 
 
 class BatchFlow:
@@ -126,6 +137,7 @@ class BatchFlow:
         Between the last await in here and the handler's start there is none: a revocation either finds the records
         still in aiokafka's buffer, which it throws away, or a batch that is running, and waits for it.
         """
+        self._give_back_what_was_dropped(consumer)
         await self._sit_out_pause()
         try:
             fetched = await consumer.getmany(timeout_ms=int(_POLL_S * 1000), max_records=self._consumption.max_records)
@@ -146,17 +158,16 @@ class BatchFlow:
 
     async def handle(self, consumer: AIOKafkaConsumer, records: Records) -> None:
         """Have a batch decided, acknowledge as far as it was, give back the rest. Raise nothing but a cancellation."""
-        assignment, spans = self._fetched_in, self._spans
+        assignment = self._fetched_in
         self._began_at = self._clock()
         self._idle.clear()
         try:
-            if assignment != self._assignment:
-                return  # taken away between the fetch and now: it comes again, here or elsewhere
-            progress = await self._decide(records, assignment)
-            if progress is not None:
-                self._conclude(consumer, assignment, spans, progress)
-        finally:
+            if assignment == self._assignment:  # else taken away since the fetch: it comes again, here or elsewhere
+                verdict = await self._decide(records, assignment)
+                if verdict is not None and assignment > self._drained:  # else it came back too late: not ours any more
+                    self._conclude(consumer, verdict, ours=assignment == self._assignment)
             self._spans = {}
+        finally:
             self._idle.set()
 
     # ------------------------------------------------------------------------------------------ called by the listener
@@ -259,7 +270,15 @@ class BatchFlow:
         self._drained = self._assignment - 1
         self._progress_at.clear()
 
-    async def _decide(self, records: Records, assignment: int) -> Progress | None:
+    def _give_back_what_was_dropped(self, consumer: AIOKafkaConsumer) -> None:
+        """A batch that never came to its end here (FastStream swallows its own exceptions) must not be read past."""
+        dropped, self._spans = self._spans, {}
+        if dropped and self._fetched_in == self._assignment:
+            self._observer.on_defect()
+            _log.error("batch_dropped", positions=sorted(dropped))
+            self._conclude(consumer, _verdict(dropped, Progress({}, self._defects.next_s())), ours=True)
+
+    async def _decide(self, records: Records, assignment: int) -> _Verdict | None:
         """The handler's word on a batch, None for a batch that was cancelled to hand its partitions over."""
         if self.handler is None:
             raise RuntimeError("An edge without a handler must not be started")
@@ -269,6 +288,7 @@ class BatchFlow:
         self._running = running
         try:
             progress = await running
+            verdict = _verdict(self._spans, progress)
         except asyncio.CancelledError:
             this = asyncio.current_task()
             if this is not None and this.cancelling():
@@ -278,33 +298,24 @@ class BatchFlow:
             wait_s = self._defects.next_s()
             self._observer.on_defect()
             _log.error("batch_failed", messages=len(records), wait_ms=round(wait_s * 1000), exc_info=error)
-            return Progress({}, wait_s)
+            return _verdict(self._spans, Progress({}, wait_s))
         finally:
             self._running = None
         self._defects.reset()
         self._observer.on_batch(len(records), self._clock() - self._began_at)
-        return progress
+        if progress.retry_after_s is not None:  # it waits for something, and is alive
+            self._progress_at.update(dict.fromkeys(self._spans, self._clock()))
+        return verdict
 
-    def _conclude(
-        self,
-        consumer: AIOKafkaConsumer,
-        assignment: int,
-        spans: Mapping[Position, tuple[int, int]],
-        progress: Progress,
-    ) -> None:
-        decided, undecided = _split(spans, progress)
-        if assignment <= self._drained:
-            return  # cancelled, and yet it came back, too late: not ours to acknowledge
-        if decided:
-            self._progress_at.update(dict.fromkeys(decided, self._clock()))
-            self._acks.offer(consumer, decided)
-        if undecided and assignment == self._assignment:
-            for position, offset in undecided.items():
+    def _conclude(self, consumer: AIOKafkaConsumer, verdict: _Verdict, *, ours: bool) -> None:
+        if verdict.decided:
+            self._progress_at.update(dict.fromkeys(verdict.decided, self._clock()))
+            self._acks.offer(consumer, verdict.decided)
+        if verdict.undecided and ours:
+            for position, offset in verdict.undecided.items():
                 consumer.seek(TopicPartition(*position), offset)
-            wait_s = progress.retry_after_s or (0.0 if decided else _NO_PROGRESS_WAIT_S)
-            self._pause(wait_s)
-            left = sum(spans[position][1] - offset for position, offset in undecided.items())
-            self._observer.on_give_back(left, wait_s)
+            self._pause(verdict.wait_s)
+            self._observer.on_give_back(verdict.left, verdict.wait_s)
 
     def _pause(self, wait_s: float) -> None:
         self._resume_at = self._clock() + wait_s
@@ -323,7 +334,8 @@ class BatchFlow:
         self._lag_due_at = self._polled_at + _LAG_EVERY_S
         for health in self.partitions(consumer):
             self._observer.on_lag(health.position, health.lag)
-            if not health.lag:
+            waits = not self._spans and health.fetched_s is not None and health.fetched_s > _BROKER_AWAY_AFTER_S
+            if waits or not health.lag:
                 self._progress_at[health.position] = self._polled_at
 
 
@@ -442,22 +454,21 @@ async def _as_coroutine(handler: BatchHandler, records: Records, still_ours: Cal
     return await handler(records, still_ours)
 
 
-def _split(
-    spans: Mapping[Position, tuple[int, int]], progress: Progress
-) -> tuple[dict[Position, int], dict[Position, int]]:
-    """What to acknowledge and from where to read again. A claim beyond the batch is a defect and counts for nothing."""
+def _verdict(spans: Mapping[Position, tuple[int, int]], progress: Progress) -> _Verdict:
+    """What to acknowledge, and from where to read again. Raise ValueError for a claim beyond the batch."""
     decided: dict[Position, int] = {}
     undecided: dict[Position, int] = {}
+    left = 0
     for position, (first, end) in spans.items():
         reached = progress.decided.get(position, first)
         if not first <= reached <= end:
-            _log.error("batch_overclaimed", position=position, claimed=reached, first=first, end=end)
-            reached = first
+            raise ValueError(f"The handler claims offset {reached} of {position}, which had {first} to {end}")
         if reached > first:
             decided[position] = reached
         if reached < end:
             undecided[position] = reached
-    return decided, undecided
+            left += end - reached
+    return _Verdict(decided, undecided, left, progress.retry_after_s or (0.0 if decided else _NO_PROGRESS_WAIT_S))
 
 
 def _not_stuck(health: PartitionHealth) -> PartitionHealth:

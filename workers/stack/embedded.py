@@ -241,6 +241,7 @@ class EmbeddedStack:
         if absent:
             self._choose_ports(absent, memory)
             memory.save(self.state)
+        owner = self._owner_pipe()
         given_up = threading.Event()
         begun: list[str] = []
 
@@ -252,7 +253,7 @@ class EmbeddedStack:
             server = self._server(name, memory, say)
             server.prepare()
             process = self._process(name)
-            process.start(server.launch(), self._owner_pipe())
+            process.start(server.launch(), owner)
             if not self._becomes_ready(name, memory.ports[name], given_up):
                 raise StackError(f"{name} ended while it was starting: {process.last_words()}")
             say(f"{name}: ready")

@@ -8,7 +8,7 @@ import logging
 import sys
 import traceback
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import orjson
 import structlog
@@ -17,8 +17,12 @@ SERVICE: Final = "catalog-workers"
 MAX_FRAMES: Final = 12
 
 
-def configure(level: str, form: Literal["json", "console"], worker: str) -> None:
-    """Send our own lines and those of the libraries the same way; call it once, at the start of a process."""
+def configure(level: str, form: Literal["json", "console"], worker: str, stream: TextIO | None = None) -> None:
+    """Send our own lines and those of the libraries the same way; call it once, at the start of a process.
+
+    `stream` is standard output, unless something else is asked for: a tool's output is not its log.
+    """
+    stream = stream or sys.stdout
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -30,14 +34,14 @@ def configure(level: str, form: Literal["json", "console"], worker: str) -> None
     if form == "json":
         renderer = structlog.processors.JSONRenderer(serializer=_dump)
     else:
-        renderer = structlog.dev.ConsoleRenderer(event_key="message", colors=sys.stdout.isatty())
+        renderer = structlog.dev.ConsoleRenderer(event_key="message", colors=stream.isatty())
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

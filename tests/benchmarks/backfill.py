@@ -1,0 +1,278 @@
+"""`make bench-backfill`: backfilled rows a second beside one plain UPDATE, on one machine, in one run.
+
+Every side changes the same 500,000 rows in the same way. Rounds alternate between the sides, so that none has the quiet
+minutes for itself; the figures are medians. The clock of a backfill runs from the wish to the end of its closing walk.
+Parts: `rate`, `verify` (with it), `memory`, `eta`, `live`; all of them, or those named. Options: `--rows`, `--rounds`.
+"""
+
+import argparse
+import asyncio
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import asyncpg
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from migrations import runner
+from persistence.engine import PoolSettings, create_engine
+from tests.backfill.workshop import ENDED, Session, Workshop
+from tests.servers import Servers, start_servers
+from workers.backfill.progress import Progress, Walked, progress_of
+
+EXPRESSION: Final = """source || jsonb_build_object('checked', true)"""
+ROW_LOCAL: Final = f"""
+    TABLE = "walked"
+    KEY = ("id",)
+    TODO = "target is null"
+    SET = {{"target": "{EXPRESSION}"}}
+    ROW_LOCAL = True
+    """
+LOCKED: Final = ROW_LOCAL.replace("ROW_LOCAL = True", "")
+SINGLE: Final = f"update walked set target = {EXPRESSION} where target is null"
+ROWS: Final = """
+insert into walked (id, source)
+select i, jsonb_build_object('name', 'product ' || i, 'price', i % 1000, 'tags', jsonb_build_array('a', 'b'))
+from generate_series(1, $1::bigint) i"""
+BATCH: Final = 1_000
+"""Rows of a plain key batch, the usual way to write a backfill by hand."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for."""
+
+    rows: int
+    rounds: int
+    console: Console
+
+
+@asynccontextmanager
+async def workshop_of(servers: Servers) -> AsyncIterator[Workshop]:
+    """A migrated database of its own with the table to walk, dropped afterwards."""
+    name = f"bench_{uuid.uuid4().hex[:8]}"
+    admin = await asyncpg.connect(servers.env.database_url)
+    await admin.execute(f'create database "{name}"')
+    url = servers.database(name)
+    await runner.upgrade(url)
+    engine = create_engine(url, PoolSettings(size=2, max_overflow=2), "bench")
+    session: Session = await asyncpg.connect(url)
+    # Vacuum is done between the rounds: one that begins within would slow down the engine (by its throttle) alone.
+    await session.execute(
+        "create table walked (id bigint primary key, source jsonb not null, target jsonb) with (autovacuum_enabled = off)"
+    )
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            opened = Workshop(url, engine, session, Path(folder))
+            opened.define("row_local", ROW_LOCAL)
+            opened.define("locked", LOCKED)
+            yield opened
+    finally:
+        await session.close()
+        await engine.dispose()
+        await admin.execute(f'drop database "{name}" with (force)')
+        await admin.close()
+
+
+async def fill(workshop: Workshop, rows: int) -> None:
+    """Put the table where every round begins: full, vacuumed, nothing done."""
+    await workshop.session.execute("truncate walked")
+    await workshop.session.execute(ROWS, rows, timeout=600)
+    await workshop.session.execute("vacuum analyze walked")
+
+
+@asynccontextmanager
+async def processes(workshop: Workshop, count: int) -> AsyncIterator[Sequence[psutil.Process]]:
+    """Run workers as an operator does, each in a process; ready when they have looked around."""
+    workers = [await workshop.process(f"bench{number}") for number in range(count)]
+    await workshop.poll("select count(*) = $1 from backfill_workers where seen_at > now() - interval '5 s'", count)
+    try:
+        yield [psutil.Process(worker.pid) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.terminate()
+        await asyncio.gather(*(worker.wait() for worker in workers))
+        await workshop.session.execute("delete from backfill_workers")
+
+
+# ------------------------------------------------------------------------------------------------------ rate and verify
+
+
+async def single(workshop: Workshop, rows: int) -> float:
+    """Change all rows by one UPDATE; rows a second."""
+    began = time.perf_counter()
+    await workshop.session.execute(SINGLE, timeout=600)
+    return rows / (time.perf_counter() - began)
+
+
+async def batches(workshop: Workshop, rows: int) -> float:
+    """Change all rows in plain key batches; rows a second."""
+    began = time.perf_counter()
+    for low in range(1, rows + 1, BATCH):
+        await workshop.session.execute(f"{SINGLE} and id >= $1 and id < $2", low, low + BATCH)
+    return rows / (time.perf_counter() - began)
+
+
+async def engine(workshop: Workshop, rows: int, name: str, workers: int) -> tuple[float, float]:
+    """Change all rows by the engine, then verify; rows a second of both."""
+    async with processes(workshop, workers):
+        began = time.perf_counter()
+        await workshop.wish(lambda control: control.start(name))
+        run = await workshop.until(name, *ENDED)
+        rate = rows / (time.perf_counter() - began)
+        assert (run["state"], run["rows_done"]) == ("completed", rows), run
+        began = time.perf_counter()
+        await workshop.wish(lambda control: control.verify(name))
+        verify = await workshop.until(name, *ENDED, verify=True)
+        assert verify["state"] == "completed", verify
+        return rate, rows / (time.perf_counter() - began)
+
+
+async def rates(workshop: Workshop, options: Options) -> None:
+    """Alternate the sides and print their medians side by side."""
+    sides: dict[str, list[float]] = {}
+
+    def note(side: str, rate: float) -> None:
+        sides.setdefault(side, []).append(rate)
+
+    for _ in range(options.rounds):
+        await fill(workshop, options.rows)
+        note("one UPDATE", await single(workshop, options.rows))
+        await fill(workshop, options.rows)
+        note(f"key batches of {BATCH:,}", await batches(workshop, options.rows))
+        for name, workers in (("row_local", 1), ("row_local", 2), ("locked", 1)):
+            await fill(workshop, options.rows)
+            rate, verify = await engine(workshop, options.rows, name, workers)
+            note(f"engine, {name}, {workers} worker{'s' * (workers > 1)}", rate)
+            if (name, workers) == ("row_local", 1):
+                note("verify, 1 worker", verify)
+    base = statistics.median(sides["one UPDATE"])
+    one = statistics.median(sides["engine, row_local, 1 worker"])
+    table = Table(
+        "", "rows/s, median", "of one UPDATE", "rounds", title=f"{options.rows:,} rows, {os.cpu_count()} cores"
+    )
+    for side, seen in sides.items():
+        median = statistics.median(seen)
+        table.add_row(side, f"{median:,.0f}", f"{median / base:.2f}", ", ".join(f"{rate:,.0f}" for rate in seen))
+    options.console.print(table)
+    two = statistics.median(sides["engine, row_local, 2 workers"])
+    options.console.print(f"one worker {one / base:.2f} of one UPDATE (≥ 0.8), two {two / one:.2f} of one (≥ 0.95)")
+    options.console.print(
+        f"verify takes {one / statistics.median(sides['verify, 1 worker']):.0%} of the backfill's time (≤ 50 %)"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------- memory
+
+
+async def memory(workshop: Workshop, options: Options) -> None:
+    """Print the worker's memory after tables of growing size."""
+    table = Table("rows", "worker's resident memory, MB", title="memory")
+    for rows in (options.rows // 5, options.rows, options.rows * 20):
+        await fill(workshop, rows)
+        async with processes(workshop, 1) as (worker,):
+            await workshop.wish(lambda control: control.start("row_local"))
+            run = await _until(workshop, "row_local", 900)
+            assert run["state"] == "completed", run
+            table.add_row(f"{rows:,}", f"{worker.memory_info().rss / 1e6:.1f}")
+    options.console.print(table)
+
+
+async def _until(workshop: Workshop, name: str, patience_s: float) -> Any:  # noqa: ANN401 (a run's view)
+    give_up_at = time.monotonic() + patience_s
+    while (view := await workshop.look(name))["state"] not in ENDED:
+        assert time.monotonic() < give_up_at
+        await asyncio.sleep(0.1)
+    return view
+
+
+# --------------------------------------------------------------------------------------------------------- the time left
+
+
+async def eta(workshop: Workshop, options: Options, runs: int = 20) -> None:
+    """Replay what was known at 25, 50 and 75 % of real runs of random size, rate and number of workers."""
+    contained = narrow = 0
+    for seed in range(runs):
+        dice = random.Random(seed)
+        rows = dice.randrange(options.rows // 2, options.rows * 2)
+        await fill(workshop, rows)
+        async with processes(workshop, dice.choice((1, 2))):
+            await workshop.wish(lambda control: control.start("row_local"))
+            run = await _until(workshop, "row_local", 300)
+        for part in (0.25, 0.5, 0.75):
+            progress, left_s = await _as_of(workshop, run, part)
+            if progress.low_s is not None and progress.high_s is not None:
+                contained += progress.low_s <= left_s <= progress.high_s
+                narrow += progress.high_s - progress.low_s <= left_s / 2
+    asked = runs * 3
+    options.console.print(
+        f"time left, asked {asked} times: contains the truth {contained / asked:.0%},"
+        f" no wider than half of it {narrow / asked:.0%} (≥ 90 % each)"
+    )
+
+
+async def _as_of(workshop: Workshop, run: Any, part: float) -> tuple[Progress, float]:  # noqa: ANN401
+    """Return what would have been said when so much of a run's time was over, and how much was truly left."""
+    now_s = run["seconds"] * part
+    chunks = [
+        (now_s - row["at"], row["pass"], row["rows_walked"])
+        for row in await workshop.session.fetch(
+            """
+            select extract(epoch from c.finished_at - r.started_at)::float8 as at, c.pass, c.rows_walked
+            from backfill_chunks c join backfill_runs r on r.id = c.run_id where r.id = $1 order by c.finished_at""",
+            run["run_id"],
+        )
+        if row["at"] <= now_s
+    ]
+    idle_row_s = await workshop.session.fetchval("select idle_row_s from backfill_runs where id = $1", run["run_id"])
+    number = chunks[-1][1] if chunks else 1
+    walked = Walked(
+        rows_estimated=run["rows_estimated"],
+        pass_number=number,
+        rows_walked=sum(chunk[2] for chunk in chunks if chunk[1] == number),
+        age_s=now_s,
+        last_look_s=idle_row_s * run["rows_estimated"] if number == 1 else 0.0,
+    )
+    return progress_of(walked, chunks), run["seconds"] - now_s
+
+
+# ------------------------------------------------------------------------------------------------------------------ main
+
+PARTS: Final = {"rate": rates, "memory": memory, "eta": eta}
+
+
+async def run(servers: Servers, parts: Sequence[str], options: Options) -> None:
+    """Measure the parts asked for, each on a database of its own."""
+    for part in parts:
+        async with workshop_of(servers) as workshop:
+            await PARTS[part](workshop, options)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("parts", nargs="*", default=list(PARTS), choices=list(PARTS))
+    parser.add_argument("--rows", type=int, default=500_000)
+    parser.add_argument("--rounds", type=int, default=5)
+    asked = parser.parse_args()
+    console = Console()
+    with (
+        tempfile.TemporaryDirectory() as state,
+        start_servers(os.environ.get("TEST_STACK", "embedded"), Path(state)) as servers,
+    ):
+        asyncio.run(run(servers, asked.parts, Options(asked.rows, asked.rounds, console)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The memory of a chaos campaign: seeds, counts and recoveries of its runs, in a file that the next one goes on with."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.faults import FAULTS, Recovery
+
+
+@dataclass(frozen=True)
+class Goal:
+    """How many of some faults a campaign needs, on so many brokers."""
+
+    what: str
+    number: int
+    brokers: int
+    faults: Sequence[str]
+
+
+GOALS: Final = (
+    Goal("kills and stops of workers", 200, 1, ("worker killed", "worker stopped")),
+    Goal("scalings", 50, 1, ("scaled",)),
+    Goal("faults of the only broker", 20, 1, ("broker stopped", "broker killed")),
+    Goal("faults of one of three brokers", 10, 3, ("broker stopped", "broker killed")),
+    Goal("database faults", 20, 1, ("database stopped", "database killed", "database slow")),
+    Goal("Redis faults", 10, 1, ("redis killed",)),
+    Goal("network faults", 15, 1, ("connections cut", "connections delayed", "connections silent")),
+    Goal("times in which replies were refused", 4, 1, ("replies refused",)),
+)
+COMMANDS: Final = 200_000
+"""On one broker."""
+
+
+@dataclass
+class Run:
+    """What one run came to."""
+
+    seed: int
+    brokers: int
+    commands: int
+    deliveries: int
+    undelivered: int
+    """Replies that the deaf topic did not take."""
+    recoveries: list[Recovery] = field(default_factory=list)
+    deviations: list[str] = field(default_factory=list)
+    longest_answer_s: float = 0.0
+
+
+class Campaign:
+    """Runs until its goals are reached, however often it is interrupted."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self.runs: list[Run] = []
+        if file.exists():
+            for kept in orjson.loads(file.read_bytes())["runs"]:
+                self.runs.append(Run(**{**kept, "recoveries": [Recovery(**one) for one in kept["recoveries"]]}))
+
+    def add(self, run: Run) -> None:
+        """Take in a run that has ended, and keep it."""
+        self.runs.append(run)
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        incoming = self._file.with_suffix(".new")
+        incoming.write_bytes(orjson.dumps(self.as_dict(), option=orjson.OPT_INDENT_2))
+        incoming.replace(self._file)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Put it into plain values: the totals for people, the runs for the next one."""
+        return {
+            "totals": {
+                "runs": len(self.runs),
+                "commands": self.commands(),
+                **{goal.what: self.count(goal) for goal in GOALS},
+                "faults": dict(sorted(Counter(one.fault for run in self.runs for one in run.recoveries).items())),
+                "deviations": sum(len(run.deviations) for run in self.runs),
+            },
+            "runs": [asdict(run) for run in self.runs],
+        }
+
+    def commands(self, brokers: int | None = None) -> int:
+        """How many messages were accounted for."""
+        return sum(run.commands for run in self.runs if brokers in {None, run.brokers})
+
+    def count(self, goal: Goal) -> int:
+        """How many faults that count for a goal there were."""
+        runs = [run for run in self.runs if run.brokers == goal.brokers]
+        return sum(one.fault in goal.faults for run in runs for one in run.recoveries)
+
+    def missing(self, brokers: int) -> list[str]:
+        """Say what is still needed on so many brokers."""
+        missing = [goal.what for goal in GOALS if goal.brokers == brokers and self.count(goal) < goal.number]
+        return missing + ["commands"] * (brokers == 1 and self.commands(1) < COMMANDS)
+
+    def close_if_complete(self) -> None:
+        """Put a campaign aside that has reached all its goals: the next one starts afresh."""
+        if not any(self.missing(goal.brokers) for goal in GOALS):
+            number = 1 + len(list(self._file.parent.glob("complete-*.json")))
+            self._file.rename(self._file.with_name(f"complete-{number}.json"))
+
+    def show(self, console: Console) -> None:
+        """Print counts and recoveries."""
+        table = Table("fault", "times", "first reply", "all partitions: median", "worst", "bound", "longest silence")
+        by_fault: dict[str, list[Recovery]] = defaultdict(list)
+        for run in self.runs:
+            for one in run.recoveries:
+                by_fault[one.fault].append(one)
+        for fault in FAULTS:
+            found = by_fault.get(fault)
+            if not found:
+                continue
+            every = sorted(one.all_s for one in found)
+            table.add_row(
+                fault,
+                str(len(found)),
+                _worst(one.first_s for one in found),
+                f"{every[len(every) // 2]:.2f} s",
+                f"{every[-1]:.2f} s",
+                _worst(one.bound_s for one in found),
+                _worst(one.silence_s for one in found),
+            )
+        console.print(table)
+        console.print(
+            f"{len(self.runs)} run(s), {self.commands()} commands in {sum(run.deliveries for run in self.runs)} deliveries,"
+            f" {sum(run.undelivered for run in self.runs)} replies undeliverable as they had to be,"
+            f" {sum(len(run.deviations) for run in self.runs)} deviation(s)"
+        )
+
+
+def _worst(seconds: Iterable[float]) -> str:
+    return f"{max(seconds):.2f} s"

@@ -1,0 +1,120 @@
+"""Nothing is lost, doubled or out of order, whatever happens to workers, servers and connections.
+
+`make chaos` goes on until the campaign's goals are reached; its ledger is `.local/chaos/ledger.json`, and a campaign that
+is interrupted goes on with the next `make chaos`. CHAOS_SEED repeats the faults of a run. `make smoke` has each fault once.
+"""
+
+import asyncio
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from rich.console import Console
+
+from tests.chaos import faults
+from tests.chaos.arena import Arena, an_arena
+from tests.chaos.campaign import Campaign, Run
+from tests.chaos.faults import FAULTS, SHARES, TOGETHER, USUAL_WORKERS, Recovery, Stage
+from tests.chaos.inspection import Inspector
+from tests.chaos.traffic import Traffic
+from tests.system import ROOT
+from workers.verify.run import Plan
+
+SIZE: Final = os.environ.get("SUITE_SIZE", "short")
+LEDGERS: Final = ROOT / ".local" / "chaos"
+RATE_PER_S: Final = 200.0
+ACTORS: Final = 64
+"""Customers, each with its key: enough that every partition is written to."""
+FAULTS_A_RUN: Final = 15
+AT_ONCE_SHARE: Final = 0.15
+"""Of a long run's faults: how many come together."""
+UNTIL_STOPPED_S: Final = 3600.0
+DRAIN_S: Final = 60.0
+
+
+@pytest.fixture
+def console(capsys: pytest.CaptureFixture[str]) -> Iterator[Console]:
+    """Where figures are printed, past pytest."""
+    with capsys.disabled():
+        yield Console()
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("brokers", {"short": [1], "long": [1, 3]}[SIZE])
+async def test_chaos(brokers: int, tmp_path: Path, console: Console) -> None:
+    """Under random faults every command takes effect once, in order, and is answered; each recovery is in time."""
+    chosen = os.environ.get("CHAOS_SEED")
+    async with an_arena(tmp_path, brokers, USUAL_WORKERS) as arena:
+        if SIZE == "short" or chosen is not None:
+            campaign = Campaign(tmp_path / "ledger.json")
+            await one_run(arena, campaign, int(chosen or 1), console, hurry=chosen is None)
+            campaign.show(console)
+            return
+        campaign = Campaign(LEDGERS / "ledger.json")
+        while campaign.missing(brokers):
+            await one_run(arena, campaign, random.SystemRandom().randrange(1 << 32), console, hurry=False)
+            campaign.show(console)
+        campaign.close_if_complete()
+
+
+async def one_run(arena: Arena, campaign: Campaign, seed: int, console: Console, *, hurry: bool) -> None:
+    """Let traffic flow, let faults happen, account for all of it."""
+    brokers = len(arena.parts.brokers)
+    console.print(f"\nseed {seed}, {brokers} broker(s), logs in {arena.system.directory}")
+    plan = Plan(RATE_PER_S, UNTIL_STOPPED_S, ACTORS, DRAIN_S, seed)
+    async with Traffic(arena.system, plan, Inspector(arena.system), brokers) as traffic:
+        stage = Stage(arena, traffic, random.Random(seed), hurry)
+        running = asyncio.create_task(traffic.run(), name="traffic")
+        striking = asyncio.create_task(strikes(stage, console), name="faults")
+        try:
+            await asyncio.wait({running, striking}, return_when=asyncio.FIRST_COMPLETED)
+            traffic.stop()
+            account = await running
+            recoveries = await striking
+        finally:
+            striking.cancel()
+        run = Run(seed, brokers, account.messages, account.deliveries, len(traffic.undelivered), recoveries)
+        run.longest_answer_s = max(account.latencies_s, default=0.0)
+        run.deviations += [f"{one.kind} {one.message_id}: {one.detail}" for one in account.deviations]
+        run.deviations += [f"{one.kind} {one.message_id}: {one.detail}" for one in traffic.inspected]
+        run.deviations += [f"dead-lettered {one.message_id}: {one.reason}, {one.detail}" for one in traffic.letters]
+        run.deviations += [f"too late after {one.what}: {one.all_s:.1f} s" for one in recoveries if not one.in_time]
+        run.deviations += arena.ended_by_themselves()
+        campaign.add(run)
+    assert not run.deviations, f"seed {seed}: {len(run.deviations)} deviations: {run.deviations[:20]}"
+
+
+async def strikes(stage: Stage, console: Console) -> list[Recovery]:
+    """Let a run's faults happen: each kind once in a short run, else as the dice fall."""
+    await stage.traffic.recovered(stage.traffic.watch(), faults.PATIENCE_S)
+    recoveries = []
+    for together in chosen(stage):
+        if len(together) == 1:
+            found = await faults.strike(stage, together[0])
+        else:
+            found = await faults.strike_together(stage, together)
+        for one in found:
+            console.print(
+                f"  {one.what}: first reply after {one.first_s:.2f} s, all partitions after {one.all_s:.2f} s"
+                f" (bound {one.bound_s:.0f} s), longest silence {one.silence_s:.2f} s",
+                highlight=False,
+            )
+        recoveries += found
+    return recoveries
+
+
+def chosen(stage: Stage) -> Iterator[list[str]]:
+    """Choose what happens, and what of it at once."""
+    if stage.hurry:
+        once = list(FAULTS)
+        stage.dice.shuffle(once)
+        yield from ([fault] for fault in once)
+        return
+    for _ in range(FAULTS_A_RUN):
+        if stage.dice.random() < AT_ONCE_SHARE:
+            yield stage.dice.sample(TOGETHER, 2)
+        else:
+            yield stage.dice.choices(list(SHARES), list(SHARES.values()))
