@@ -88,8 +88,10 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
             repeated.add(name)
         found[name] = value
         if not name.isascii():
-            _must_be_utf8(record.headers)
-            size += len(name.encode()) - len(name)
+            try:
+                size += len(name.encode()) - len(name)
+            except UnicodeEncodeError:
+                raise UnreadableRecord(_not_utf8(record.headers)) from None
     headers = Headers(names=_KNOWN & found.keys())
     _read_reply_to(headers, found, repeated, topics)
     message_id = found.get("message_id")
@@ -114,15 +116,15 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
     return headers
 
 
-def _must_be_utf8(headers: Sequence[tuple[str, bytes | None]]) -> None:
+def _not_utf8(headers: Sequence[tuple[str, bytes | None]]) -> list[bytes]:
+    """Find the header keys that are not UTF-8."""
     broken = []
     for name, _ in headers:
         try:
             name.encode()
         except UnicodeEncodeError:
             broken.append(name.encode("utf-8", "surrogateescape"))
-    if broken:
-        raise UnreadableRecord(broken)
+    return broken
 
 
 def _read_reply_to(headers: Headers, found: Mapping[str, bytes | None], repeated: set[str], topics: Topics) -> None:

@@ -36,6 +36,7 @@ from persistence.rate_limits import RedisWindows
 from persistence.readers import TableReaders
 from persistence.redis_client import create_redis
 from persistence.replica import has_replayed
+from persistence.seed import SeedError, SeedSizes
 from workers import worker
 from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey, mint
@@ -61,6 +62,7 @@ from workers.pipeline.patience import Patience
 from workers.pipeline.queries import QueryPipeline
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays
+from workers.seed import seed_with_progress
 from workers.settings import Settings
 from workers.telemetry import logs
 from workers.telemetry.dead_letters import CountedDeadLetters
@@ -74,6 +76,7 @@ OPERATOR_ERRORS: Final = (
     KafkaAccessError,
     SecurityConfigError,
     KeySourceError,
+    SeedError,
     runner.MigrationError,
     DeskError,
 )
@@ -385,6 +388,15 @@ async def create_topics(settings: Settings) -> list[str]:
             min_insync_replicas=kafka.min_insync_replicas,
         )
     return [str(report) for report in reports]
+
+
+async def seed(settings: Settings, sizes: SeedSizes) -> None:
+    """Load a believable data set, with a progress bar."""
+    engine = engine_of(settings, "catalog-seed")
+    try:
+        await seed_with_progress(engine, sizes, datetime.now(UTC))
+    finally:
+        await engine.dispose()
 
 
 async def migrate(settings: Settings) -> list[str]:

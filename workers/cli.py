@@ -19,6 +19,7 @@ from rich.table import Table
 from workers import bootstrap
 from workers.dlq.commands import app as dlq_app
 from workers.settings import Settings, SettingsError
+from workers.stack.errors import StackError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -61,8 +62,8 @@ def main() -> None:
         app()
     except SettingsError as error:
         fail(*error.lines, code=EXIT_USAGE)
-    except (OperatorError, *bootstrap.OPERATOR_ERRORS) as error:
-        fail(str(error))
+    except (OperatorError, StackError, *bootstrap.OPERATOR_ERRORS) as error:
+        fail(*str(error).splitlines())
     except KeyboardInterrupt:
         sys.exit(130)
 
@@ -90,6 +91,18 @@ def migrate() -> None:
     """Bring the database to the newest schema that takes nothing away."""
     applied = run(bootstrap.migrate(settings()))
     typer.echo("\n".join(f"applied {revision}" for revision in applied) or "nothing to do: the schema is up to date")
+
+
+@app.command()
+def seed(
+    customers: Annotated[int, typer.Option("--customers", min=0)] = 1_000,
+    products: Annotated[int, typer.Option("--products", min=0)] = 200,
+    orders: Annotated[int, typer.Option("--orders", min=0)] = 1_000,
+) -> None:
+    """Load a believable data set by set-based SQL; another seed adds to it."""
+    from persistence.seed import SeedSizes
+
+    run(bootstrap.seed(settings(), SeedSizes(customers, products, orders)))
 
 
 # Workers -----------------------------------------------------------------------------------------------------------

@@ -47,6 +47,8 @@ def run_demo(state: Path, *, once: bool) -> int:
     try:
         with _console.status("Starting Kafka, Postgres and Redis …") as status:
             env = stack.up(on_progress=status.update)
+        for notice in stack.notices:
+            _console.print(notice, highlight=False)
         os.environ.update({name: value for name, value in env.as_env().items() if name not in os.environ})
         settings = Settings.load()
         with _console.status("Creating topics, migrating the database …"):

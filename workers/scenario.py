@@ -34,6 +34,24 @@ def scenario(run: str) -> list[Step]:
     def ada(seen: Seen) -> str:
         return str(seen["create"]["data"]["id"])
 
+    old, new = f"OLD_{run.upper()}", f"NEW_{run.upper()}"
+    spring = {
+        "mnemonic": new,
+        "version_label": "1",
+        "start_date": "2025-01-01",
+        "end_date": "2025-06-30",
+        "items": [{"name": "hardcover", "position": 1}],
+    }
+    schema = {"type": "object", "required": ["colour"], "properties": {"colour": {"enum": ["red", "blue"]}}}
+    colours = {"mnemonic": new, "rules": [{"name": "colour", "parameters": schema, "start_date": "2020-01-01"}]}
+
+    def row(name: str) -> dict[str, Any]:
+        return {"mnemonic": f"{name}_{run.upper()}", "overview": "Imported"}
+
+    def order(seen: Seen, colour: str) -> dict[str, Any]:
+        line = {"mnemonic": new, "quantity": 2, "unit_price": "19.99", "attributes": {"colour": colour}}
+        return {"customer_id": ada(seen), "lines": [line]}
+
     return [
         Step("create", "commands", "create_customer", lambda _: create, 201, "success", message_id=first),
         Step(
@@ -112,15 +130,67 @@ def scenario(run: str) -> list[Step]:
             "CUSTOMER_NOT_FOUND",
         ),
         Step("unknown kind", "commands", "paint_customer", lambda _: {}, 400, "error", "UNKNOWN_KIND"),
-        Step("delete", "commands", "delete_customer", lambda seen: {"customer_id": ada(seen)}, 200, "success"),
         Step(
-            "outcome erased",
-            "queries",
-            "get_outcome",
-            lambda _: {"message_id": first},
-            200,
+            "product, v1",
+            "commands",
+            "create_product",
+            lambda _: {"mnemonic": old, "overview": "By the old contract"},
+            201,
             "success",
+            version=1,
         ),
+        Step(
+            "product, v2",
+            "commands",
+            "create_product",
+            lambda _: {"mnemonic": new, "overview": "A book", "category": "BOOKS", "tags": ["paper"]},
+            201,
+            "success",
+            version=2,
+        ),
+        Step("a version", "commands", "add_product_version", lambda _: spring, 201, "success"),
+        Step(
+            "an overlap",
+            "commands",
+            "add_product_version",
+            lambda _: spring | {"version_label": "2"},
+            409,
+            "error",
+            "OVERLAPPING_DATE_RANGE",
+        ),
+        Step("a rule", "commands", "set_validation_rules", lambda _: colours, 200, "success"),
+        Step(
+            "an import",
+            "commands",
+            "import_products",
+            lambda _: {"products": [row("A"), row("B"), row("no good")]},
+            200,
+            "warning",
+        ),
+        Step("an order", "commands", "place_order", lambda seen: order(seen, "red"), 201, "success"),
+        Step(
+            "against the rule",
+            "commands",
+            "place_order",
+            lambda seen: order(seen, "green"),
+            400,
+            "error",
+            "BUSINESS_RULE_VIOLATION",
+        ),
+        Step(
+            "held by an order",
+            "commands",
+            "delete_product",
+            lambda _: {"mnemonic": new},
+            400,
+            "error",
+            "BUSINESS_RULE_VIOLATION",
+        ),
+        Step("summary", "queries", "get_customer_summary", lambda seen: {"customer_id": ada(seen)}, 200, "success"),
+        Step("product", "queries", "get_product", lambda _: {"mnemonic": new}, 200, "success"),
+        Step("analytics", "queries", "customer_analytics", lambda _: {}, 200, "success"),
+        Step("delete", "commands", "delete_customer", lambda seen: {"customer_id": ada(seen)}, 200, "success"),
+        Step("outcome erased", "queries", "get_outcome", lambda _: {"message_id": first}, 200, "success"),
     ]
 
 

@@ -96,7 +96,7 @@ class Workshop:
             stop.set()
             await asyncio.gather(*tasks)
 
-    async def process(self, name: str) -> asyncio.subprocess.Process:
+    async def process(self, name: str, *throttle: str) -> asyncio.subprocess.Process:
         """Start a worker in a process of its own, which a test may kill or stop."""
         return await asyncio.create_subprocess_exec(
             sys.executable,
@@ -105,6 +105,7 @@ class Workshop:
             self.url,
             name,
             str(self.folder),
+            *throttle,
             cwd=Path(__file__).parents[2],
             stdout=asyncio.subprocess.DEVNULL,
         )

@@ -10,7 +10,6 @@ import asyncio
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 import uuid
@@ -69,9 +68,9 @@ async def workshop_of(servers: Servers) -> AsyncIterator[Workshop]:
     engine = create_engine(url, PoolSettings(size=2, max_overflow=2), "bench")
     session: Session = await asyncpg.connect(url)
     # Vacuum is done between the rounds: one that begins within would slow down the engine (by its throttle) alone.
-    await session.execute(
-        "create table walked (id bigint primary key, source jsonb not null, target jsonb) with (autovacuum_enabled = off)"
-    )
+    await session.execute("""
+        create table walked (id bigint primary key, source jsonb not null, target jsonb)
+        with (autovacuum_enabled = off)""")
     try:
         with tempfile.TemporaryDirectory() as folder:
             opened = Workshop(url, engine, session, Path(folder))
@@ -173,7 +172,7 @@ async def rates(workshop: Workshop, options: Options) -> None:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------- memory
+# --------------------------------------------------------------------------------------------------------------- memory
 
 
 async def memory(workshop: Workshop, options: Options) -> None:
@@ -197,7 +196,7 @@ async def _until(workshop: Workshop, name: str, patience_s: float) -> Any:  # no
     return view
 
 
-# --------------------------------------------------------------------------------------------------------- the time left
+# -------------------------------------------------------------------------------------------------------- the time left
 
 
 async def eta(workshop: Workshop, options: Options, runs: int = 20) -> None:
@@ -247,9 +246,142 @@ async def _as_of(workshop: Workshop, run: Any, part: float) -> tuple[Progress, f
     return progress_of(walked, chunks), run["seconds"] - now_s
 
 
-# ------------------------------------------------------------------------------------------------------------------ main
+# --------------------------------------------------------------------------------------------------------- live traffic
 
-PARTS: Final = {"rate": rates, "memory": memory, "eta": eta}
+CLIENTS: Final = 4
+WINDOW_S: Final = 10.0
+PUBLISHED_EVERY_S: Final = 1.0
+PUBLISHED_OVER_S: Final = 5.0
+SLOW_FILL: Final = ROW_LOCAL.replace(EXPRESSION, EXPRESSION + " || jsonb_build_object('h', sha512(sha512('x')))")
+POINT_WRITE: Final = "update walked set source = source || jsonb_build_object('seen', $2::bigint) where id = $1"
+
+
+class LiveTraffic:
+    """Clients that change single rows at a steady rate and publish their own 99th percentile, as workers do.
+
+    A request's time counts from when it was due, so that one that waits for its turn is slow, too.
+    """
+
+    def __init__(self, workshop: Workshop, rows: int) -> None:
+        self._workshop = workshop
+        self._rows = rows
+        self._done: list[tuple[float, float]] = []
+        self._dice = random.Random(1)
+
+    async def capacity(self, seconds: float) -> float:
+        """Return requests a second of clients that never pause."""
+        began = time.perf_counter()
+        counts = await asyncio.gather(*(self._press(began + seconds) for _ in range(CLIENTS)))
+        return sum(counts) / seconds
+
+    async def _press(self, until: float) -> int:
+        session: Session = await asyncpg.connect(self._workshop.url)
+        count = 0
+        while time.perf_counter() < until:
+            await session.execute(POINT_WRITE, self._dice.randint(1, self._rows), count)
+            count += 1
+        await session.close()
+        return count
+
+    @asynccontextmanager
+    async def at(self, rate: float) -> AsyncIterator[None]:
+        """Go on at a rate, shared by the clients."""
+        tasks = [asyncio.create_task(self._client(CLIENTS / rate, number / rate)) for number in range(CLIENTS)]
+        tasks.append(asyncio.create_task(self._publish()))
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _client(self, every_s: float, offset_s: float) -> None:
+        session: Session = await asyncpg.connect(self._workshop.url)
+        due = time.perf_counter() + offset_s
+        while True:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            await session.execute(POINT_WRITE, self._dice.randint(1, self._rows), 1)
+            now = time.perf_counter()
+            self._done.append((now, (now - due) * 1000))
+            due += every_s
+
+    async def _publish(self) -> None:
+        session: Session = await asyncpg.connect(self._workshop.url)
+        while True:
+            await asyncio.sleep(PUBLISHED_EVERY_S)
+            now = time.perf_counter()
+            await session.execute(
+                """
+                insert into worker_heartbeats (worker, role, phases, p99_ms)
+                values ('live', 'commands', '{}', jsonb_build_object('writes', $1::float8))
+                on conflict (worker) do update set p99_ms = excluded.p99_ms, seen_at = now()""",
+                self.p99_ms(now - PUBLISHED_OVER_S, now),
+            )
+
+    def p99_ms(self, since: float, until: float) -> float:
+        """Return the 99th percentile of the requests that ended within a time, in milliseconds."""
+        seen = sorted(took for at, took in self._done if since < at <= until)
+        return seen[int(len(seen) * 0.99)] if seen else 0.0
+
+    async def windows(self, number: int) -> list[float]:
+        """Go on for so many windows; returns the percentile of each."""
+        found = []
+        for _ in range(number):
+            began = time.perf_counter()
+            await asyncio.sleep(WINDOW_S)
+            found.append(self.p99_ms(began, began + WINDOW_S))
+        return found
+
+
+async def live(workshop: Workshop, options: Options) -> None:
+    """Print the live percentile at half of capacity: alone, beside a backfill without throttle, and with it."""
+    workshop.define("slow_fill", SLOW_FILL)
+    rows = options.rows * 6
+    for number in range(1, 2):
+        await fill(workshop, rows)
+        traffic = LiveTraffic(workshop, rows)
+        rate = await traffic.capacity(WINDOW_S / 2) / 2
+        async with traffic.at(rate):
+            await traffic.windows(1)
+            baseline = statistics.median(await traffic.windows(3))
+            budget = max(1.2 * baseline, baseline + 5)
+            unthrottled, rows_off = await _beside(workshop, traffic, "off", 3)
+        await fill(workshop, rows)
+        async with traffic.at(rate):
+            await traffic.windows(1)
+            throttled, rows_on = await _beside(workshop, traffic, f"{budget:.2f}", 6)
+        kept = sum(p99 <= budget for p99 in throttled) / len(throttled)
+        above = (statistics.mean(throttled) - baseline) / max(statistics.mean(unthrottled) - baseline, 1e-9)
+        options.console.print(
+            f"run {number}: {rate:,.0f} writes/s, p99 alone {baseline:.1f} ms, budget {budget:.1f} ms;"
+            f" without throttle {_listed(unthrottled)} at {rows_off:,.0f} rows/s;"
+            f" with it {_listed(throttled)} at {rows_on:,.0f} rows/s:"
+            f" {kept:.0%} of windows within the budget (≥ 90 %), {above:.0%} of the excess (≤ 50 %)"
+        )
+
+
+async def _beside(workshop: Workshop, traffic: LiveTraffic, throttle: str, windows: int) -> tuple[list[float], float]:
+    """Run a backfill beside the traffic; returns the percentiles of its windows, and rows a second."""
+    worker = await workshop.process("bench", throttle)
+    try:
+        await workshop.wish(lambda control: control.start("slow_fill"))
+        await workshop.until("slow_fill", "running")
+        found = await traffic.windows(windows)
+        done = (await workshop.wish(lambda control: control.cancel("slow_fill")))["rows_done"]
+        await workshop.until("slow_fill", "cancelled")
+    finally:
+        worker.terminate()
+        await worker.wait()
+    return found, done / (windows * WINDOW_S)
+
+
+def _listed(figures: Sequence[float]) -> str:
+    return ", ".join(f"{figure:.1f}" for figure in figures)
+
+
+# ----------------------------------------------------------------------------------------------------------------- main
+
+PARTS: Final = {"rate": rates, "memory": memory, "eta": eta, "live": live}
 
 
 async def run(servers: Servers, parts: Sequence[str], options: Options) -> None:
@@ -275,4 +407,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

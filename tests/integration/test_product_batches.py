@@ -12,7 +12,7 @@ from sqlalchemy import event
 from handlers.commands import COMMANDS
 from handlers.rules import RuleBook
 from persistence import unit_of_work
-from persistence.engine import Engine, PoolSettings, connected, create_engine
+from persistence.engine import Engine, PoolSettings, connected, create_engine, transaction
 from persistence.phases import Phase, catalogue_columns
 from tests.batches import NOW, Batches, context
 from tests.in_memory.unit_of_work import Asking, read
@@ -395,6 +395,28 @@ async def test_what_went_for_good_is_missing(engine: Engine) -> None:
         await uow.commit()
     (answer,) = await placed
     assert (answer["statusCode"], orders.conflicts) == (404, 0)
+
+
+async def test_a_batch_waits_for_a_backfill(engine: Engine) -> None:
+    """Whoever changes a product waits for a backfill that has its row and knows nothing of names; nothing is lost."""
+    worker = Batches(engine)
+    await worker.decide(create("A"))
+    legacy = '[{"name": "moved", "parameters": {}, "start_date": "2025-01-01"}]'
+    await sql(engine, "update products set old_validations = $1", legacy)
+    rules = {"mnemonic": "A", "rules": [{"name": "set", "parameters": {}, "start_date": "2025-01-01"}]}
+    async with transaction(engine) as backfill:
+        await backfill.execute("select from products for no key update")
+        await backfill.execute(
+            """insert into validation_instances (product_id, ordinal, name, parameters, start_date)
+            select id, 0, 'moved', '{}', '2025-01-01' from products"""
+        )
+        await backfill.execute("update products set old_validations = null")
+        waiting = asyncio.create_task(worker.command("set_validation_rules", rules))
+        await waiting_for_a_lock(engine)
+        await backfill.execute("commit")
+    assert (await waiting)["statusCode"] == 200
+    assert worker.conflicts == 0
+    assert [row["name"] for row in await sql(engine, "select name from validation_instances")] == ["set"]
 
 
 async def test_a_storm_of_batches_never_deadlocks(engine: Engine) -> None:

@@ -1,5 +1,6 @@
-"""A header key that is not UTF-8: parsed all the same, by whatever parser aiokafka chose."""
+"""What aiokafka does to its callers and should not: header keys that stop a partition, lines that flood a log."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy, _Defau
 from aiokafka.structs import TopicPartition
 
 from workers.kafka import records
+from workers.kafka.library_logs import SAY_AGAIN_S, OncePerWhile, limit
 from workers.kafka.records import TolerantRecords
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
@@ -137,3 +139,24 @@ def test_install_is_idempotent(monkeypatch: pytest.MonkeyPatch) -> None:
     records.install()
     assert fetcher.MemoryRecords is TolerantRecords
     assert isinstance(TolerantRecords(b"")._records, memory_records.MemoryRecords)
+
+
+def test_library_repeats_itself_less(caplog: pytest.LogCaptureFixture) -> None:
+    """A text of aiokafka's is written once in a while, whatever its arguments; other texts are not held back."""
+    limit()
+    limit()
+    logger = logging.getLogger("aiokafka.conn")
+    (installed,) = (one for one in logger.filters if isinstance(one, OncePerWhile))
+    now = 100.0
+    logger.removeFilter(installed)
+    logger.addFilter(OncePerWhile(lambda: now))
+    try:
+        for attempt in range(3):
+            logger.error("No connection to %s", attempt)
+        logger.error("Another text")
+        now += SAY_AGAIN_S
+        logger.error("No connection to %s", 3)
+    finally:
+        logger.filters[:] = [installed]
+
+    assert caplog.messages == ["No connection to 0", "Another text", "No connection to 3"]

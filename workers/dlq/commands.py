@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
@@ -20,7 +21,7 @@ from contracts.topics import Topics
 from persistence.dead_letter_actions import DeadLetterActions, Done
 from persistence.faults import Fault, fault_of
 from workers import bootstrap
-from workers.dlq.desk import Desk, Treated, grouped
+from workers.dlq.desk import Desk, Place, Treated, grouped, read_id
 from workers.dlq.edits import Caller, EditError, Edits, read_place, read_set
 from workers.dlq.errors import DeskError
 from workers.dlq.letters import SIDES, Filter, Letter, Side, read_time
@@ -71,10 +72,10 @@ def list_letters(  # noqa: PLR0913, PLR0917 - one parameter for each option
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show open dead letters, the latest last. Nothing that their senders wrote is shown."""
-    wanted = _filter(reason, kind, caller, since, until)
+    sides, wanted = _sides(side), _filter(reason, kind, caller, since, until)
 
     async def work(desk: Desk) -> list[tuple[Letter, Done | None]]:
-        found = await desk.find(_sides(side), wanted, dealt_with_too=dealt_with)
+        found = await desk.find(sides, wanted, dealt_with_too=dealt_with)
         return sorted(found, key=lambda one: one[0].failed_at)
 
     found = _at_desk(work)
@@ -95,9 +96,10 @@ def show(
     operator: Operator = None,
 ) -> None:
     """Show one dead letter: why it is here and what could be done; what its sender wrote only with --reveal."""
+    place = read_id(id_)
 
     async def work(desk: Desk) -> dict[str, Any]:
-        ((letter, done),) = await desk.get([id_])
+        ((letter, done),) = await desk.get([place])
         described = letter.description(done)
         return {**described, **await desk.reveal(letter)} if reveal else described
 
@@ -115,10 +117,10 @@ def group(
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Show open dead letters by reason and place, the largest group first."""
-    wanted = _filter(reason, kind, caller, since, until)
+    sides, wanted = _sides(side), _filter(reason, kind, caller, since, until)
 
     async def work(desk: Desk) -> list[Letter]:
-        return [letter for letter, _ in await desk.find(_sides(side), wanted)]
+        return [letter for letter, _ in await desk.find(sides, wanted)]
 
     shown = [one.summary() for one in grouped(_at_desk(work))]
     if as_json:
@@ -160,7 +162,7 @@ def replay(  # noqa: PLR0913, PLR0917
     Their callers are answered. A message that was applied already is answered from its stored outcome.
     """
     name, result = _operator(operator), "would be replayed" if dry_run else "replayed"
-    wanted = _filter(reason, kind, caller, since, until)
+    choice = _choice(ids, side, _filter(reason, kind, caller, since, until), all_=all_, again=again)
     named = _caller(as_, issuer, role or [])
     edited = edit is not None or bool(set_) or bool(unset) or named is not None or resign
     if edit is not None and len(ids or []) != 1:
@@ -168,7 +170,7 @@ def replay(  # noqa: PLR0913, PLR0917
     edits = _edits(name, edit, set_ or [], unset or [], named) if edited else None
 
     async def work(desk: Desk) -> list[Treated]:
-        letters, passed_over = await _chosen(desk, ids, side, wanted, all_=all_, again=again)
+        letters, passed_over = await choice.letters(desk)
         doing = desk.replay(letters, edits, per_s=rate, dry_run=dry_run)
         return await _told(passed_over, doing, result, as_json=as_json)
 
@@ -192,10 +194,10 @@ def discard(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Note that nothing needs to be done about dead letters: they are listed no more."""
     name, result = _operator(operator), "would be discarded" if dry_run else "discarded"
-    wanted = _filter(reason, kind, caller, since, until)
+    choice = _choice(ids, side, _filter(reason, kind, caller, since, until), all_=all_, again=False)
 
     async def work(desk: Desk) -> list[Treated]:
-        letters, passed_over = await _chosen(desk, ids, side, wanted, all_=all_, again=False)
+        letters, passed_over = await choice.letters(desk)
         return await _told(passed_over, desk.discard(letters, note, dry_run=dry_run), result, as_json=as_json)
 
     _conclude(_at_desk(work, name), result, as_json=as_json)
@@ -270,25 +272,37 @@ def _edits(operator: str, edit: Path | None, set_: Sequence[str], unset: Sequenc
     return Edits(key, operator, body, read_set(set_), [read_place(place) for place in unset], named)
 
 
-async def _chosen(
-    desk: Desk, ids: Sequence[str] | None, side: str | None, wanted: Filter, *, all_: bool, again: bool
-) -> tuple[list[Letter], list[Treated]]:
-    """Return the letters that are meant, in the order of their first arrival, and those passed over."""
-    if ids:
-        if wanted != Filter() or all_ or side is not None:
-            raise EditError("give ids, or filters, not both")
-        chosen = sorted(await desk.get(ids), key=lambda one: one[0].failure)
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """Which letters are meant: these ids, or all that pass."""
+
+    places: Sequence[Place]
+    sides: Sequence[Side]
+    wanted: Filter
+    again: bool
+
+    async def letters(self, desk: Desk) -> tuple[list[Letter], list[Treated]]:
+        """Return the letters that are meant, in the order of their first arrival, and those passed over."""
+        if not self.places:
+            return [letter for letter, _ in await desk.find(self.sides, self.wanted)], []
+        chosen = sorted(await desk.get(self.places), key=lambda one: one[0].failure)
         dealt_with = [
             Treated(letter, f"{done.action} by {done.operator} already (--again)")
             for letter, done in chosen
-            if done is not None and not again
+            if done is not None and not self.again
         ]
-        return [letter for letter, done in chosen if done is None or again], dealt_with
-    if wanted == Filter() and not all_:
+        return [letter for letter, done in chosen if done is None or self.again], dealt_with
+
+
+def _choice(ids: Sequence[str] | None, side: str | None, wanted: Filter, *, all_: bool, again: bool) -> _Choice:
+    filtered = wanted != Filter() or side is not None
+    if ids and (filtered or all_):
+        raise EditError("give ids, or filters, not both")
+    if not ids and not filtered and not all_:
         raise EditError("which ones? Give ids, filters, or --all")
-    if again:
+    if again and not ids:
         raise EditError("--again goes with ids")
-    return [letter for letter, _ in await desk.find(_sides(side), wanted)], []
+    return _Choice([read_id(one) for one in ids or []], _sides(side), wanted, again)
 
 
 # Running and printing ----------------------------------------------------------------------------------------------

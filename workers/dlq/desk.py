@@ -30,6 +30,10 @@ class Log(Protocol):
     async def bring_back(self, message: Message) -> str | None: ...
 
 
+Place = tuple[Side, int, int]
+"""Where a letter stands: side, partition, offset."""
+
+
 class LetterNotFoundError(DeskError):
     """There is no such dead letter (any more)."""
 
@@ -71,9 +75,8 @@ class Desk:
                     found[letter.failure] = letter
         return [(found[failure], done.get(failure)) for failure in sorted(found)]
 
-    async def get(self, ids: Sequence[str]) -> list[tuple[Letter, Done | None]]:
-        """Return single letters by their ids. Raises `LetterNotFoundError`."""
-        places = [_place(one) for one in ids]
+    async def get(self, places: Sequence[Place]) -> list[tuple[Letter, Done | None]]:
+        """Return single letters. Raises `LetterNotFoundError`."""
         done = await self._done(sorted({side for side, _, _ in places}))
         found = []
         for side, partition, offset in places:
@@ -209,7 +212,7 @@ def grouped(letters: Sequence[Letter]) -> list[Group]:
     return sorted(groups.values(), key=lambda group: -len(group.letters))
 
 
-def _place(text: str) -> tuple[Side, int, int]:
+def read_id(text: str) -> Place:
     """Read an id: side, partition, offset. Raises `LetterNotFoundError` for what is none."""
     match text.split("/"):
         case [("commands" | "queries") as side, partition, offset] if partition.isdigit() and offset.isdigit():

@@ -100,6 +100,8 @@ class Edits:
             raise EditError("headers dlq.* and authorization are not for editing")
         if "message_id" in gone and letter.message_id not in {None, changes.get("message_id")}:
             raise EditError("a replayed message keeps its message_id, or it would be another message")
+        if missing := sorted(gone - changes.keys() - letter.headers.keys()):
+            raise EditError(f"header.{missing[0]}: it is not there")
         kept = [
             (name, value) for name, value in letter.record.headers if not name.startswith(PREFIX) and name not in gone
         ]

@@ -14,7 +14,7 @@ from faststream.kafka import KafkaBroker
 
 from contracts.topics import Topics
 from workers.fault_points import FaultPoints
-from workers.kafka import records
+from workers.kafka import library_logs, records
 from workers.kafka.connection import Backoff, KafkaAccessError, reach_broker, refusal, wait_for_broker
 from workers.kafka.dead_letters import DeadLetters
 from workers.kafka.observation import EdgeHealth, EdgeObserver, SilentObserver
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 class KafkaEdge:
     """Reads one topic for one handler, and publishes replies and dead letters for it.
 
-    Set `handler` before `start`. `stop` may take as long as a drain does (`drain_timeout_s`, and 11 s at most to roll
+    Set `handler` before `start`. `stop` may take as long as a drain does (`drain_timeout_s`, and 16 s at most to roll
     back, to acknowledge and to leave the group).
     """
 
@@ -118,6 +118,7 @@ class KafkaEdge:
         if self.handler is None:
             raise RuntimeError("Set the handler first")
         records.install()
+        library_logs.limit()
         self._starting = asyncio.create_task(self._start(), name="start edge")
         try:
             await self._starting

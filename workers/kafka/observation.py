@@ -42,7 +42,7 @@ class EdgeObserver(Protocol):
         ...
 
     def on_reply_topic(self, *, closed: bool) -> None:
-        """A reply topic takes nothing and was closed, or takes messages again."""
+        """A reply topic that exists takes nothing and was closed, or takes messages again."""
         ...
 
 

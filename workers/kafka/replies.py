@@ -88,6 +88,7 @@ class _Closed:
 
     reason: str
     asked_at: float
+    told: bool = False
     probes: set[Delivery] = field(default_factory=set)
 
 
@@ -347,6 +348,8 @@ class Publisher:
         closed = self._closed.get(name)
         if closed is None:
             closed = self._closed[name] = _Closed(reason, self._clock())
+        if reason == TAKES_NONE and not closed.told:  # of missing ones anybody can name thousands
+            closed.told = True
             self._observer.on_reply_topic(closed=True)
         standing = self._standings.get(name)
         if standing is not None:
@@ -364,9 +367,12 @@ class Publisher:
             self._watching = asyncio.create_task(self._watch(), name="probe closed topics")
 
     def _open(self, name: str) -> None:
-        if self._closed.pop(name, None) is not None:
+        closed = self._closed.pop(name, None)
+        if closed is None:
+            return
+        self._slow_down()
+        if closed.told:
             self._observer.on_reply_topic(closed=False)
-            self._slow_down()
 
     def _slow_down(self) -> None:
         if self._producer is not None:
