@@ -39,6 +39,7 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "schema_change_log": "select, insert",
     "worker_heartbeats": ROWS,
     "dead_letter_actions": KEPT,
+    "offset_rewinds": "select, insert",
 }
 """What a worker needs, by table. A revision that adds a table adds its line here; a test compares the two."""
 

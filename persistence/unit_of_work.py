@@ -129,12 +129,15 @@ class BatchUnitOfWork:
         deleted = self.customers.deleted()
         if deleted:
             await outcomes.erase(self._connection, deleted)
-            gone = set(deleted)
-            stored = [
-                replace(one, envelope=None, content_hmac=None) if gone.intersection(one.subjects) else one
-                for one in stored
-            ]
-        await outcomes.store(self._connection, stored)
+        await outcomes.store(self._connection, self.as_stored(stored))
+
+    def as_stored(self, decided: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Show this batch's outcomes as they would be stored now: erased where they speak of a customer deleted since."""
+        gone = set(self.customers.deleted())
+        return [
+            replace(one, envelope=None, content_hmac=None) if gone.intersection(one.subjects) else one
+            for one in decided
+        ]
 
     async def commit(self) -> None:
         """Make it true. The one commit for messages."""

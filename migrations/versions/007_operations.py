@@ -1,4 +1,4 @@
-"""What operators do: the record of what became of dead letters, and an index for the purge of old outcomes.
+"""What operators do: records of dead letters and of rewinds after a restore; and an index for the purge of outcomes.
 
 The purge deletes the oldest outcomes, batch by batch, for ever. New rows take the room of deleted ones, so the blocks
 of the table soon hold old and new alike, and a BRIN index, whose summaries only ever widen, would have every purge read
@@ -16,7 +16,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the table, build the new index, drop the old one."""
+    """Create the tables, build the new index, drop the old one."""
     run(
         """
         create table if not exists dead_letter_actions (
@@ -52,13 +52,26 @@ def upgrade() -> None:
         create index if not exists dead_letter_actions_message
             on dead_letter_actions (log_topic, log_partition, log_offset)
         """,
+        """
+        create table if not exists offset_rewinds (
+            id bigint generated always as identity constraint offset_rewinds_pkey primary key,
+            log_topic text not null,
+            -- squawk-ignore prefer-bigint-over-int
+            log_partition integer not null,
+            -- up to where the group had decided, and where it was told to go on
+            from_offset bigint not null,
+            to_offset bigint not null,
+            operator text not null,
+            rewound_at timestamptz not null default clock_timestamp()
+        )
+        """,
     )
     create_index_concurrently("outcomes_oldest", "outcomes (stamped_at)")
     drop_index_concurrently("outcomes_stamped")
 
 
 def downgrade() -> None:
-    """Drop the table, and with it the record of what was done by hand; the index of before comes back."""
+    """Drop the tables, and with them the record of what was done by hand; the index of before comes back."""
     create_index_concurrently("outcomes_stamped", "outcomes using brin (stamped_at)")
     drop_index_concurrently("outcomes_oldest")
-    drop_tables("dead_letter_actions")
+    drop_tables("offset_rewinds", "dead_letter_actions")

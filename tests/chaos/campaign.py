@@ -1,4 +1,4 @@
-"""The memory of a chaos campaign: seeds, counts and recoveries of its runs, in a file that the next one goes on with."""
+"""The memory of a chaos campaign: seeds, counts and recoveries of its runs, in a file that the next run adds to."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -125,8 +125,9 @@ class Campaign:
                 _worst(one.silence_s for one in found),
             )
         console.print(table)
+        deliveries = sum(run.deliveries for run in self.runs)
         console.print(
-            f"{len(self.runs)} run(s), {self.commands()} commands in {sum(run.deliveries for run in self.runs)} deliveries,"
+            f"{len(self.runs)} run(s), {self.commands()} commands in {deliveries} deliveries,"
             f" {sum(run.undelivered for run in self.runs)} replies undeliverable as they had to be,"
             f" {sum(len(run.deviations) for run in self.runs)} deviation(s)"
         )

@@ -93,11 +93,11 @@ async def kill_worker(stage: Stage) -> Struck:
 
 
 async def stop_worker(stage: Stage) -> Struck:
-    """SIGSTOP, for shorter or longer than its session, then SIGCONT: a worker that does not know that it was replaced."""
+    """SIGSTOP, for less or more than its session, then SIGCONT: a worker that does not know that it was replaced."""
     victim = stage.dice.choice(stage.arena.living)
     victim.send(signal.SIGSTOP)
     try:
-        await stage.wait(3.0, 7.0) if stage.dice.random() < 0.7 else await stage.wait(0.3, 1.5)  # noqa: PLR2004
+        await stage.wait(3.0, 7.0) if stage.dice.random() < 0.7 else await stage.wait(0.3, 1.5)
     finally:
         with suppress(ProcessLookupError):  # killed meanwhile, by another fault
             victim.send(signal.SIGCONT)
@@ -147,7 +147,7 @@ async def kill_redis(stage: Stage) -> Struck:
 
 async def slow_database(stage: Stage) -> Struck:
     """Have each transaction wait in the database, now and then until every time-out strikes."""
-    very = not stage.hurry and stage.dice.random() < 0.15  # noqa: PLR2004
+    very = not stage.hurry and stage.dice.random() < 0.15
     seconds = BEYOND_TIME_OUTS_S if very else stage.dice.uniform(0.2, 1.0)
     await stage.arena.slow_down(seconds)
     await stage.wait(2.0, 8.0)

@@ -1,7 +1,8 @@
 """Nothing is lost, doubled or out of order, whatever happens to workers, servers and connections.
 
-`make chaos` goes on until the campaign's goals are reached; its ledger is `.local/chaos/ledger.json`, and a campaign that
-is interrupted goes on with the next `make chaos`. CHAOS_SEED repeats the faults of a run. `make smoke` has each fault once.
+`make chaos` goes on until the campaign's goals are reached. Its ledger is `.local/chaos/ledger.json`; a campaign that is
+interrupted goes on with the next `make chaos`. CHAOS_SEED repeats the faults of one run. `make smoke` has each fault
+once.
 """
 
 import asyncio
@@ -35,29 +36,23 @@ UNTIL_STOPPED_S: Final = 3600.0
 DRAIN_S: Final = 60.0
 
 
-@pytest.fixture
-def console(capsys: pytest.CaptureFixture[str]) -> Iterator[Console]:
-    """Where figures are printed, past pytest."""
-    with capsys.disabled():
-        yield Console()
-
-
 @pytest.mark.chaos
 @pytest.mark.parametrize("brokers", {"short": [1], "long": [1, 3]}[SIZE])
-async def test_chaos(brokers: int, tmp_path: Path, console: Console) -> None:
+async def test_chaos(brokers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Under random faults every command takes effect once, in order, and is answered; each recovery is in time."""
-    chosen = os.environ.get("CHAOS_SEED")
-    async with an_arena(tmp_path, brokers, USUAL_WORKERS) as arena:
-        if SIZE == "short" or chosen is not None:
-            campaign = Campaign(tmp_path / "ledger.json")
-            await one_run(arena, campaign, int(chosen or 1), console, hurry=chosen is None)
-            campaign.show(console)
-            return
-        campaign = Campaign(LEDGERS / "ledger.json")
-        while campaign.missing(brokers):
-            await one_run(arena, campaign, random.SystemRandom().randrange(1 << 32), console, hurry=False)
-            campaign.show(console)
-        campaign.close_if_complete()
+    chosen, console = os.environ.get("CHAOS_SEED"), Console()
+    with capsys.disabled():
+        async with an_arena(tmp_path, brokers, USUAL_WORKERS) as arena:
+            if SIZE == "short" or chosen is not None:
+                campaign = Campaign(tmp_path / "ledger.json")
+                await one_run(arena, campaign, int(chosen or 1), console, hurry=chosen is None)
+                campaign.show(console)
+                return
+            campaign = Campaign(LEDGERS / "ledger.json")
+            while campaign.missing(brokers):
+                await one_run(arena, campaign, random.SystemRandom().randrange(1 << 32), console, hurry=False)
+                campaign.show(console)
+            campaign.close_if_complete()
 
 
 async def one_run(arena: Arena, campaign: Campaign, seed: int, console: Console, *, hurry: bool) -> None:

@@ -168,3 +168,22 @@ async def statements(system: System) -> int:
         "and query !~ 'pg_stat|alembic'"
     )
     return int(rows[0]["calls"])
+
+
+async def test_an_id_used_again_after_its_customer_was_deleted_in_the_same_batch(system: System) -> None:
+    """Create, delete, and the creation's id again, with the same and with other content: 410 both times."""
+    one = str(uuid.uuid4())
+    replies = await in_one_batch(
+        system,
+        customer("a@example.com", one),
+        ("delete_customer", {"customer_id": one}),
+        customer("a@example.com", one),
+        customer("b@example.com", one),
+        ids={0: "m", 2: "m", 3: "m"},
+    )
+    assert [(reply.status, reply.code) for reply in replies] == [
+        (201, None),
+        (200, None),
+        (410, "OUTCOME_ERASED"),
+        (410, "OUTCOME_ERASED"),
+    ]

@@ -181,8 +181,8 @@ class CommandPipeline:
         outcomes: dict[tuple[str, str], Outcome] = {}
         seconds: dict[str, float] = defaultdict(float)
         for delivery in pending:
-            earlier = outcomes.get(delivery.key)
-            if earlier is not None:
+            if earlier := outcomes.get(delivery.key):
+                (earlier,) = uow.as_stored([earlier])
                 delivery.end = repeat(delivery, Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys))
             elif too_late := self.refusal.too_late(delivery):
                 delivery.end = Refused(too_late)
