@@ -12,11 +12,12 @@ class Success:
     """It was done (or there was nothing to do).
 
     `subjects` are the customers whose personal data the request or the envelope holds: when one of them is deleted,
-    the stored outcome is erased.
+    the stored outcome is erased. `erases` are the customers whose data this very message erased.
     """
 
     value: Envelope
     subjects: Sequence[str] = ()
+    erases: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,11 +39,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the store knows of a message: the hash of its content, its envelope, and the cache keys to clear first."""
+    """What the store knows of a message: content hash, envelope, cache keys to clear first, and whom it speaks of."""
 
     content_hmac: bytes | None
     envelope: bytes | None
     cache_keys: Sequence[str]
+    subjects: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class LookUp:
 
 
 _LOOK_UP: Final = """
-select m.stamped_before, o.caller, o.message_id, o.content_hmac, o.envelope, o.cache_keys
+select m.stamped_before, o.caller, o.message_id, o.content_hmac, o.envelope, o.cache_keys,
+  o.subjects::text[] as subjects
 from outcome_mark m
 left join (
   select o.* from unnest($1::text[], $2::text[]) as k(caller, message_id)
@@ -91,7 +93,9 @@ async def look_up(engine: AsyncEngine, keys: Sequence[OutcomeKey]) -> LookUp:
     async with connected(engine) as connection:
         rows = await connection.fetch(_LOOK_UP, [key[0] for key in keys], [key[1] for key in keys])
     known = {
-        (row["caller"], row["message_id"]): Known(row["content_hmac"], row["envelope"], row["cache_keys"])
+        (row["caller"], row["message_id"]): Known(
+            row["content_hmac"], row["envelope"], row["cache_keys"], row["subjects"]
+        )
         for row in rows
         if row["caller"] is not None
     }

@@ -132,7 +132,7 @@ class BatchUnitOfWork:
         await outcomes.store(self._connection, self.as_stored(stored))
 
     def as_stored(self, decided: Sequence[Outcome]) -> Sequence[Outcome]:
-        """Show this batch's outcomes as they would be stored now: erased where they speak of a customer deleted since."""
+        """Show outcomes as they would be stored now: erased where they speak of a customer deleted since."""
         gone = set(self.customers.deleted())
         return [
             replace(one, envelope=None, content_hmac=None) if gone.intersection(one.subjects) else one

@@ -73,4 +73,4 @@ async def delete_customer(command: DeleteCustomer, uow: UnitOfWork, _: Context) 
     if customer is None:
         return Failure(customer_not_found(command.customer_id))
     await uow.customers.delete(customer)
-    return Success(deleted(RESOURCE, customer.id))
+    return Success(deleted(RESOURCE, customer.id), erases=(customer.id,))

@@ -112,12 +112,6 @@ insert into backfill_quarantine (run_id, key, reason)
 select run_id, $3, $4 from closed
 on conflict do nothing
 returning id"""
-_SPARED: Final = """
-select key from backfill_quarantine
-where run_id in (select id from backfill_runs where id = $1 union all
-                 select verifies from backfill_runs where id = $1 and verifies is not null)
-  and released_at is null
-order by id"""
 
 
 def _lease(row: Any) -> Lease:  # noqa: ANN401 (a driver's record)
@@ -192,9 +186,25 @@ async def put_aside(connection: Connection, lease: Lease, key: Key, reason: str)
     return await connection.fetchval(_PUT_ASIDE, lease.chunk_id, lease.epoch, list(key), reason) is not None
 
 
-async def spared_keys(connection: Connection, run: Run) -> Sequence[Key]:
-    """Return the keys of rows put aside, of a run and of the one that it verifies."""
-    return [] if run.quarantined == 0 else [row["key"] for row in await connection.fetch(_SPARED, run.id)]
+async def spared_keys(connection: Connection, run: Run, shape: KeyShape, bounds: Bounds) -> Sequence[Key]:
+    """Return the keys of rows put aside within bounds, of a run and of the one that it verifies."""
+    if run.quarantined == 0:
+        return []
+    key = f"({', '.join(shape.of_ledger('key'))})"
+    given = [(sign, bound) for sign, bound in ((">=", bounds.low), ("<", bounds.high)) if bound is not None]
+    within = [
+        f"and {key} {sign} ({', '.join(shape.of_ledger(f'${place}::text[]'))})"
+        for place, (sign, _) in enumerate(given, 2)
+    ]
+    rows = await connection.fetch(
+        f"""
+        select key from backfill_quarantine
+        where run_id = any($1::bigint[]) and released_at is null {" ".join(within)}
+        order by id""",
+        [run.id, run.verifies],
+        *bounds.arguments(),
+    )
+    return [row["key"] for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

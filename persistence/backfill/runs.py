@@ -81,7 +81,7 @@ select r.id, r.name, r.kind, r.definition, r.definition_digest, r.reverse, r.dry
 from backfill_runs r"""
 _ACTIVE: Final = f"{_RUN} where r.state in ('pending', 'running', 'pausing', 'paused', 'cancelling') order by r.id"
 _BY_ID: Final = f"{_RUN} where r.id = $1"
-_NEWEST: Final = f"{_RUN} where r.name = $1 and r.kind = $2 order by r.id desc limit 1"
+_NEWEST: Final = f"{_RUN} where r.name = $1 and r.kind = 'work' and ($2 or not r.dry_run) order by r.id desc limit 1"
 _NEWEST_VERIFY: Final = f"{_RUN} where r.verifies = $1 order by r.id desc limit 1"
 _NEWEST_OF_EACH: Final = f"""{_RUN}
 where r.id in (select max(id) from backfill_runs where kind = 'work' group by name) order by r.name"""
@@ -184,9 +184,9 @@ async def run_by_id(connection: Connection, run_id: int) -> Run:
     return _run(await connection.fetchrow(_BY_ID, run_id))
 
 
-async def newest_run(connection: Connection, name: str, kind: str = WORK) -> Run | None:
-    """Return the last run of a backfill, if there was one."""
-    row = await connection.fetchrow(_NEWEST, name, kind)
+async def newest_run(connection: Connection, name: str, *, dry_runs: bool = True) -> Run | None:
+    """Return the last run of a backfill that did its work (or rehearsed it), if there was one."""
+    row = await connection.fetchrow(_NEWEST, name, dry_runs)
     return None if row is None else _run(row)
 
 

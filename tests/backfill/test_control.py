@@ -133,9 +133,11 @@ async def test_a_dry_run_says_what_would_happen_and_changes_nothing(workshop: Wo
         assert run["result"]["first_chunk"]["rows_treated"] == 1000
         assert run["result"]["seconds_estimated"] > 0
         assert await workshop.session.fetchval("select count(target) from walked") == 0
-        with pytest.raises(IllegalTransitionError, match="dry run"):
+        with pytest.raises(IllegalTransitionError, match="no run of fill was ever started"):
             await workshop.wish(lambda control: control.verify("fill"))
         assert (await workshop.run("fill"))["rows_done"] == 5000
+        await workshop.run("fill", dry_run=True)
+        assert (await workshop.verify("fill"))["state"] == "completed"
 
 
 async def test_a_dry_run_reports_the_error_of_its_chunk(workshop: Workshop) -> None:
@@ -184,6 +186,16 @@ async def test_reverse_undoes_with_the_same_machinery(workshop: Workshop) -> Non
         assert (run["state"], run["definition"], run["rows_done"]) == ("completed", "empty", 1500)
         assert await workshop.session.fetchval("select count(target) from walked") == 0
         assert (await workshop.verify("fill"))["state"] == "completed"
+
+
+async def test_a_backfill_and_its_reverse_do_not_run_at_once(workshop: Workshop) -> None:
+    """Under whatever name they are asked for: they would undo each other's rows for ever."""
+    await workshop.session.execute(ROWS.format(10))
+    workshop.define("fill", QUICK + '\n    REVERSE = "empty"\n')
+    workshop.define("empty", QUICK.replace("is null", "is not null") + '\n    REVERSE = "fill"\n')
+    await workshop.wish(lambda control: control.start("fill", reverse=True))
+    with pytest.raises(IllegalTransitionError, match="fill is pending, and empty would work against it"):
+        await workshop.wish(lambda control: control.start("empty"))
 
 
 async def test_old_ledgers_are_forgotten_but_the_last(workshop: Workshop) -> None:

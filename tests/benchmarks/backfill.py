@@ -337,7 +337,7 @@ async def live(workshop: Workshop, options: Options) -> None:
     """Print the live percentile at half of capacity: alone, beside a backfill without throttle, and with it."""
     workshop.define("slow_fill", SLOW_FILL)
     rows = options.rows * 6
-    for number in range(1, 2):
+    for number in range(1, 4):
         await fill(workshop, rows)
         traffic = LiveTraffic(workshop, rows)
         rate = await traffic.capacity(WINDOW_S / 2) / 2

@@ -128,11 +128,12 @@ class Arena:
         """How long a worker may be silent before its partitions are given to others."""
         return self.system.servers.session_timeout_ms / 1000
 
-    async def start_workers(self, number: int, *, ready: bool = True) -> list[WorkerProcess]:
-        """Start workers."""
-        started = list(await asyncio.gather(*(self.system.start(ready=ready) for _ in range(number))))
-        self.living += started
-        return started
+    async def start_workers(self, number: int, *, ready: bool = True) -> None:
+        """Start workers, all at once."""
+        for _ in range(number):
+            self.living.append(await self.system.start(ready=False))
+        if ready:
+            await self.until_ready()
 
     async def end_workers(self, workers: Sequence[WorkerProcess]) -> None:
         """Tell workers to end (SIGTERM) and wait until they have."""

@@ -1,6 +1,6 @@
 """Nothing is lost, doubled or out of order, whatever happens to workers, servers and connections.
 
-`make chaos` goes on until the campaign's goals are reached. Its ledger is `.local/chaos/ledger.json`; a campaign that is
+`make chaos` goes on until the campaign's goals are reached. Its ledger is `.local/chaos/ledger.json`; one that is
 interrupted goes on with the next `make chaos`. CHAOS_SEED repeats the faults of one run. `make smoke` has each fault
 once.
 """

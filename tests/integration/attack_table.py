@@ -11,7 +11,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import EllipsisType
+from datetime import datetime
 from typing import Any, Final
 
 import jwt
@@ -309,7 +309,7 @@ def on_claims() -> Iterator[Attack]:
         if header is ...:
             yield Attack(of=class_, name=name, drop=("authorization",), answer=answer)
         else:
-            yield Attack(of=class_, name=name, headers=authorised(header), answer=answer)  # type: ignore[arg-type]
+            yield Attack(of=class_, name=name, headers=authorised(header), answer=answer)
 
 
 def on_issuers() -> Iterator[Attack]:
@@ -398,7 +398,7 @@ def on_outcomes() -> Iterator[Attack]:
 
 def on_reply_topics(system: System) -> Iterator[Attack]:
     """Replies that are to be put where they do no good."""
-    for name, topic in (
+    for name, unfit in (
         ("a topic of somebody else", "payments"),
         ("the commands", f"{system.prefix}.commands"),
         ("the dead letters", f"{system.prefix}.commands.dead-letters"),
@@ -410,7 +410,7 @@ def on_reply_topics(system: System) -> Iterator[Attack]:
         ("other letters", f"{system.prefix.upper()}.REPLIES.test"),
         ("broker internals", "__consumer_offsets"),
     ):
-        yield Attack(of="reply_to", name=name, headers={"reply_to": topic.encode()}, letter="REPLY_TO_UNUSABLE")
+        yield Attack(of="reply_to", name=name, headers={"reply_to": unfit.encode()}, letter="REPLY_TO_UNUSABLE")
     yield Attack(of="reply_to", name="null", headers={"reply_to": None}, letter="REPLY_TO_UNUSABLE")
     again = [("reply_to", system.reply_to.encode())]
     yield Attack(of="reply_to", name="twice the same", extra=again, letter="REPLY_TO_UNUSABLE")
@@ -455,7 +455,7 @@ def on_rates() -> Iterator[Attack]:
         ),
         ("a query", {"headers": authorised(token("greedy")), "side": "queries"}),
     ):
-        yield Attack(of="rate", name=name, answer=TOO_MANY, **more)  # type: ignore[arg-type]
+        yield Attack(of="rate", name=name, answer=TOO_MANY, **more)
 
 
 def on_deadlines() -> Iterator[Attack]:
@@ -706,7 +706,7 @@ def on_headers() -> Iterator[Attack]:
         ("authorization headers", "beyond ASCII", "authorization", b"Bearer \xff", "not ASCII"),
     ):
         headers, drop = ({}, (header,)) if value is ... else ({header: value}, ())
-        yield Attack(of=class_, name=name, headers=headers, drop=drop, answer=bad_header(header, reason))  # type: ignore[arg-type]
+        yield Attack(of=class_, name=name, headers=headers, drop=drop, answer=bad_header(header, reason))
     for class_, name, value in (
         ("authorization headers", "authorization", token("victim")),
         ("message ids", "message_id", b"victims"),
@@ -1096,11 +1096,11 @@ def on_searches(page: Mapping[str, Any]) -> Iterator[Attack]:
         body = request("search_customers", {"cursor": text, "limit": 1})
         answer = invalid("cursor", "is no cursor of ours", "cursor")
         yield Attack(of="cursors", name=name, side="queries", body=body, answer=answer)
-    for name, payload in (
+    for name, filters in (
         ("with other filters", {"name_contains": "v"}),
         ("of others than customers", {"is_active": True}),
     ):
-        body = request("search_customers", {"cursor": cursor, "limit": 1} | payload)
+        body = request("search_customers", {"cursor": cursor, "limit": 1} | filters)
         answer = invalid("cursor", "belongs to a search with other filters", "cursor")
         yield Attack(of="cursors", name=name, side="queries", body=body, answer=answer)
 
@@ -1113,6 +1113,20 @@ DEAD_LETTER: Final = Attack(
     letter="FORBIDDEN",
 )
 """Refused, with nobody to tell; it is brought back in other forms."""
+
+
+def on_age(mark: datetime) -> Iterator[Attack]:
+    """Commands older than the outcomes that are kept: once `mark` stands in the database, all that are sent."""
+    answer = refused(
+        410, "OUTCOME_EXPIRED", "The message is older than the outcomes that are kept", kept_since=mark.isoformat()
+    )
+    for name, body, drop in (
+        ("a creation", creation(), ()),
+        ("a deletion", request("delete_customer", {"customer_id": VICTIM}), ()),
+        ("an order", request("place_order", {"customer_id": VICTIM, "lines": []}), ("reply_to",)),
+    ):
+        told = None if drop else answer
+        yield Attack(of="age", name=name, body=body, drop=drop, answer=told, letter="OUTCOME_EXPIRED")
 
 
 def on_replays(letter: "Letter") -> Iterator[Attack]:

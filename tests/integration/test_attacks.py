@@ -9,6 +9,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
@@ -34,6 +35,7 @@ from tests.integration.attack_table import (
     Letter,
     attacks_on,
     creation,
+    on_age,
     request,
     token,
 )
@@ -99,14 +101,13 @@ class Deployment:
         for _ in range(2):
             assert (await self.ask("queries", request("search_customers", {}), "greedy"))["statusCode"] == 200
         page = await self.ask("queries", request("search_customers", {"limit": 1}))
-        await self.publish(DEAD_LETTER, 0)
+        await self.publish(DEAD_LETTER, "dead letter")
         await self.system.letters(1)
         (letter,) = await self.letters("commands")
         return page["data"], letter
 
-    async def publish(self, attack: Attack, number: int) -> None:
-        """Publish an attack as the record that it is."""
-        name = f"attack-{number}"
+    async def publish(self, attack: Attack, name: str) -> None:
+        """Publish an attack as the record that it is; its ids are `name` unless it says otherwise."""
         good = creation() if attack.side == "commands" else request("search_customers", {"limit": 1})
         headers: dict[str, bytes | None] = {
             "message_id": name.encode(),
@@ -156,9 +157,9 @@ class Deployment:
                 found += [Letter(record.key, record.value, record.headers) for record in fetched]
             return found
 
-    async def put_aside(self) -> Counter[tuple[str, str, str]]:
+    async def put_aside(self) -> Counter[tuple[str, str | None, str]]:
         """Count the dead letters: the side, the reason, and whose they are or, for what came back, what they say."""
-        found: Counter[tuple[str, str, str]] = Counter()
+        found: Counter[tuple[str, str | None, str]] = Counter()
         for side in ("commands", "queries"):
             for letter in await self.letters(side):
                 notes = {name: (value or b"").decode("utf-8", "replace") for name, value in letter.headers}
@@ -195,35 +196,34 @@ class Deployment:
         return {(row["caller"], row["message_id"]) for row in rows}
 
 
-async def test_attacks(system: System) -> None:
-    """Each attack is answered as the contract says, word for word, or dead-lettered; nothing else comes of any."""
-    under_attack = Deployment(system)
-    await under_attack.start()
-    page, letter = await under_attack.furnish()
-    attacks = attacks_on(system, page, letter)
-    assert len({attack.title for attack in attacks}) == len(attacks) >= 60
-    assert min(Counter(attack.of for attack in attacks).values()) >= 3
-    before, known = await under_attack.contents(), await under_attack.outcomes()
-    replies_before = sum(map(len, system.replies.values()))
-
-    for number, attack in enumerate(attacks, 1):
-        await under_attack.publish(attack, number)
-    await system.flush()
-    answered = {f"attack-{number}": attack for number, attack in enumerate(attacks, 1) if attack.answer is not None}
-    put_aside = Counter(
-        (attack.side, attack.letter, attack.detail or attack.title) for attack in attacks if attack.letter is not None
+async def go_through(attacks: Sequence[Attack], under_attack: Deployment) -> None:
+    """Publish attacks, wait for what they must be answered, and find nothing else of them anywhere."""
+    system = under_attack.system
+    before, known, old_letters = (
+        await under_attack.contents(),
+        await under_attack.outcomes(),
+        await under_attack.put_aside(),
     )
+    replies_before = sum(map(len, system.replies.values()))
+    numbered = {f"{attack.of} {number}": attack for number, attack in enumerate(attacks, 1)}
+    for name, attack in numbered.items():
+        await under_attack.publish(attack, name)
+    await system.flush()
+
+    answered = {name: attack for name, attack in numbered.items() if attack.answer is not None}
     wrong: dict[str, Envelope] = {}
     for name, attack in answered.items():
         reply = await system.reply("" if attack.has_no_key else name)
         if reply.envelope != attack.answer:
             wrong[attack.title] = reply.envelope
     assert wrong == {}
-
+    expected = Counter(
+        (attack.side, attack.letter, attack.detail or attack.title) for attack in attacks if attack.letter is not None
+    )
     for side in ("commands", "queries"):
-        await system.letters(sum(count for key, count in put_aside.items() if key[0] == side), side)
-    letters = await under_attack.put_aside() - Counter([("commands", DEAD_LETTER.letter, DEAD_LETTER.title)])
-    assert letters == put_aside
+        number = sum(count for key, count in (expected + old_letters).items() if key[0] == side)
+        await system.letters(number, side)
+    assert await under_attack.put_aside() - old_letters == expected
     assert sum(map(len, system.replies.values())) == replies_before + len(answered)
     assert await under_attack.stored_on(under_attack.victims_topic) == 0
 
@@ -231,5 +231,21 @@ async def test_attacks(system: System) -> None:
     ids = [attack.headers.get("message_id") or name.encode() for name, attack in answered.items() if attack.is_stored]
     assert await under_attack.outcomes() == known | {(f"{ISSUER}\ntester", message_id.decode()) for message_id in ids}
     assert [worker.process.returncode for worker in system.workers] == [None, None]
+
+
+async def test_attacks(system: System) -> None:
+    """Each attack is answered as the contract says, word for word, or dead-lettered; nothing else comes of any."""
+    under_attack = Deployment(system)
+    await under_attack.start()
+    page, letter = await under_attack.furnish()
+    mark = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    attacks, too_old = attacks_on(system, page, letter), list(on_age(mark))
+    everything = [*attacks, *too_old]
+    assert len({attack.title for attack in everything}) == len(everything) >= 60
+    assert min(Counter(attack.of for attack in everything).values()) >= 3
+
+    await go_through(attacks, under_attack)
     assert (await under_attack.ask("commands", creation()))["statusCode"] == 201
     assert (await under_attack.ask("queries", request("customer_analytics", {})))["statusCode"] == 200
+    await system.fetch("update outcome_mark set stamped_before = $1", mark)
+    await go_through(too_old, under_attack)

@@ -42,6 +42,9 @@ class BackfillControl:
                 reason = definition.irreversible or "nobody has written its reverse"
                 raise IllegalTransitionError(f"{name} cannot be reversed: {reason}")
             definition = self._definition(definition.reverse)
+        for active in await runs.active_runs(self._connection):
+            if active.name != name and active.definition in {definition.name, definition.reverse}:
+                raise IllegalTransitionError(f"{active.name} is {active.state}, and {name} would work against it")
         run_id = await runs.ask_for_work(
             self._connection, name, definition, reverse=reverse, dry_run=dry_run, rate_rows_per_s=rate_rows_per_s
         )
@@ -49,10 +52,9 @@ class BackfillControl:
 
     async def verify(self, name: str) -> RunView:
         """Ask for a verify of the last run. Raises `IllegalTransitionError` unless that has ended."""
-        worked = await self._newest(name)
-        if worked.dry_run or worked.state not in _TO_BE_VERIFIED:
-            what = f"{worked.state} (a dry run)" if worked.dry_run else str(worked.state)
-            raise IllegalTransitionError(f"the last run of {name} is {what}: there is nothing to verify yet")
+        worked = await self._newest(name, dry_runs=False)
+        if worked.state not in _TO_BE_VERIFIED:
+            raise IllegalTransitionError(f"the last run of {name} is {worked.state}: there is nothing to verify yet")
         return await self._asked(name, await runs.ask_for_verify(self._connection, worked))
 
     async def pause(self, name: str) -> RunView:
@@ -84,12 +86,16 @@ class BackfillControl:
         raise IllegalTransitionError(f"{name} keeps changing its state: look again")
 
     async def get(self, name: str) -> RunView:
-        """Return the last run of a backfill, with its last verify. Raises `BackfillNotFoundError`."""
+        """Return the last run of a backfill, and the last verify of its last run that was no dry one.
+
+        Raises `BackfillNotFoundError`.
+        """
         self._definition(name)
         run = await runs.newest_run(self._connection, name)
         if run is None:
             return {"name": name, "summary": self._definition(name).summary, "state": None}
-        verify = await runs.newest_verify(self._connection, run.id)
+        real = await runs.newest_run(self._connection, name, dry_runs=False)
+        verify = None if real is None else await runs.newest_verify(self._connection, real.id)
         return {
             **await self._view(run),
             "verify": None if verify is None else await self._view(verify),
@@ -158,10 +164,10 @@ class BackfillControl:
             raise BackfillNotFoundError(f"There is no backfill {name}", {"known": sorted(self._definitions)})
         return definition
 
-    async def _newest(self, name: str) -> Run:
+    async def _newest(self, name: str, *, dry_runs: bool = True) -> Run:
         """Return the last run of work. Raises `IllegalTransitionError` where none was ever asked for."""
         self._definition(name)
-        run = await runs.newest_run(self._connection, name)
+        run = await runs.newest_run(self._connection, name, dry_runs=dry_runs)
         if run is None:
             raise IllegalTransitionError(f"no run of {name} was ever started", {"legal": ["start"]})
         return run
@@ -169,8 +175,8 @@ class BackfillControl:
     async def _current(self, name: str) -> Run:
         """Return the run that a wish is about: an active verify, or else the last run."""
         run = await self._newest(name)
-        verify = await runs.newest_verify(self._connection, run.id)
-        return verify if verify is not None and verify.state in ACTIVE else run
+        active = [one for one in await runs.active_runs(self._connection) if one.name == name]
+        return active[0] if active else run
 
     async def _asked(self, name: str, run_id: int | None) -> RunView:
         if run_id is None:

@@ -74,7 +74,7 @@ async def _act(place: Workplace, run: Run, walk: Walk, lease: Lease) -> Treated:
     spared: Sequence[Key] = ()
     if run.quarantined:
         async with connected(place.engine) as connection:
-            spared = await chunk_rows.spared_keys(connection, run)
+            spared = await chunk_rows.spared_keys(connection, run, walk.shape, lease.bounds)
     if run.kind == runs.VERIFY:
         return await chunks.compare(place.engine, walk, lease, spared)
     return await chunks.carry_out(place.engine, walk, lease, spared)
@@ -211,7 +211,8 @@ async def _give_back(place: Workplace, lease: Lease, pause_s: float, error: str 
 async def _halve(place: Workplace, run: Run, walk: Walk, lease: Lease, error: str) -> None:
     """Put two halves in the chunk's place, or put its only row aside."""
     async with connected(place.engine) as connection:
-        sql, arguments = walk.middle(lease.bounds, await chunk_rows.spared_keys(connection, run))
+        spared = await chunk_rows.spared_keys(connection, run, walk.shape, lease.bounds)
+        sql, arguments = walk.middle(lease.bounds, spared)
         found = await connection.fetchrow(sql, *arguments)
         if found is None:
             await chunk_rows.give_back(connection, lease, 0.0, None)  # its rows have gone meanwhile

@@ -35,6 +35,8 @@ from workers.backfill.workplace import (
     back_off_s,
 )
 
+IDLE_REPORT_S: Final = 5.0
+"""How often an idle worker says that it is there."""
 LOST_RACE_S: Final = 0.02
 """Pause after somebody else leased or planned first, or holds the ledger row that we would lease: it is soon over."""
 _COMING_TO_REST = frozenset({RunState.PAUSING, RunState.CANCELLING})
@@ -211,9 +213,10 @@ class _Worker:
             _log.info("backfill_begun", backfill=run.name, run=run.id, run_kind=run.kind, rows_estimated=rows)
 
     async def _report(self, connection: Connection) -> None:
-        """Say what this worker does and book its time, once a second."""
+        """Say what this worker does and book its time: once a second, less often when it is idle."""
         now = time.monotonic()
-        if now - self._reported_at < IDLE_POLL_S:
+        every_s = IDLE_REPORT_S if self._place.time.spell.spent is Spent.IDLE else IDLE_POLL_S
+        if now - self._reported_at < every_s:
             return
         self._reported_at = now
         place = self._place

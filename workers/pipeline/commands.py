@@ -80,6 +80,7 @@ class CommandPipeline:
                 await self._decide(deliveries, known, still_ours)
             except GiveBackError as given_back:
                 retry_after_s = given_back.retry_after_s
+            forget_erased(deliveries)
             decided, progress = progress_of(deliveries, retry_after_s)
             try:
                 with self.observer.step("answer"):
@@ -106,6 +107,7 @@ class CommandPipeline:
                 break
         for delivery in asked:
             if stored := known.known.get(delivery.key):
+                delivery.stored_subjects = stored.subjects
                 delivery.end = repeat(delivery, stored)
         return known
 
@@ -183,7 +185,8 @@ class CommandPipeline:
         for delivery in pending:
             if earlier := outcomes.get(delivery.key):
                 (earlier,) = uow.as_stored([earlier])
-                delivery.end = repeat(delivery, Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys))
+                known = Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys, earlier.subjects)
+                delivery.end = repeat(delivery, known)
             elif too_late := self.refusal.too_late(delivery):
                 delivery.end = Refused(too_late)
             else:
@@ -212,13 +215,13 @@ class CommandPipeline:
             delivery.end = self._broken(delivery, error)
             return None
         match result:
-            case Success(envelope, subjects):
+            case Success(envelope, subjects, erases):
                 cache_keys = uow.keep()
             case Failure(business_error, subjects):
                 uow.take_back()
-                envelope, cache_keys = failure(business_error), ()
+                envelope, cache_keys, erases = failure(business_error), (), ()
         body = envelope.encode()
-        delivery.end = Applied(body, envelope.status_code, cache_keys, subjects)
+        delivery.end = Applied(body, envelope.status_code, cache_keys, erases)
         return Outcome(
             *delivery.key,
             kind.name,
@@ -297,3 +300,13 @@ def repeat(delivery: Delivery, stored: Known) -> Repeated | Refused:
             )
         )
     return Repeated(stored.envelope, stored.cache_keys)
+
+
+def forget_erased(deliveries: Sequence[Delivery]) -> None:
+    """Show no stored envelope that a message before it in the batch has erased: the look-up came before that."""
+    gone: set[str] = set()
+    for delivery in deliveries:
+        if gone.intersection(delivery.stored_subjects):
+            delivery.end = Refused(outcome_erased(delivery.headers.message_id or ""))
+        elif isinstance(delivery.end, Applied):
+            gone.update(delivery.end.erases)

@@ -20,7 +20,7 @@ class Applied:
     envelope: bytes
     status_code: int
     cache_keys: Sequence[str] = ()
-    subjects: Sequence[str] = ()
+    erases: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,8 @@ class Delivery:
     version: Version | None = None
     payload: Payload | None = None
     context: Context | None = None
+    stored_subjects: Sequence[str] = ()
+    """The customers that this message's stored outcome speaks of, where it has one."""
     end: End | None = None
 
     @property
