@@ -30,7 +30,7 @@ class Connection(Protocol):
         ...
 
     async def fetchrow(self, query: str, *args: object) -> Any: ...  # noqa: ANN401
-    async def fetchval(self, query: str, *args: object) -> Any: ...  # noqa: ANN401
+    async def fetchval(self, query: str, *args: object, timeout: float | None = None) -> Any: ...  # noqa: ANN401, ASYNC109
     def is_in_transaction(self) -> bool: ...
 
 

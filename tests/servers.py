@@ -24,7 +24,7 @@ class Servers:
 
     def database(self, name: str) -> str:
         """The URL of another database on the same server."""
-        return urlunsplit(urlsplit(self.env.database_url)._replace(path="/" + name))
+        return urlunsplit(urlsplit(str(self.env.database_url))._replace(path="/" + name))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ class Undecodable(str):
 
     __slots__ = ()
 
-    def encode(self, *_: object) -> bytes:  # type: ignore[override]
+    def encode(self, *_: object) -> bytes:
         """Make the bytes."""
         return b"\xff\xfe"
 

@@ -14,6 +14,7 @@ import signal
 import unicodedata
 import uuid
 from datetime import UTC, datetime
+from typing import Any
 
 import jwt
 import uvloop
@@ -96,7 +97,7 @@ async def main() -> None:
     prefix, secret = os.environ["TOPIC_PREFIX"], os.environ["JWT_SECRET"]
 
     async def decide(session: AsyncSession, message: KafkaMessage) -> bytes:
-        record = message.raw_message
+        record: Any = message.raw_message  # one record: this subscriber is no batch
         headers = {name: value.decode() for name, value in record.headers}
         claims = jwt.decode(headers["authorization"].removeprefix("Bearer "), secret, ["HS256"])
         message_id, caller = headers["message_id"], "\n" + claims["sub"]
@@ -166,7 +167,8 @@ async def main() -> None:
     async def handle(_: object, message: KafkaMessage) -> None:
         async with sessions() as session, session.begin():
             body = await decide(session, message)
-        headers = {name: (value or b"").decode() for name, value in message.raw_message.headers}
+        record: Any = message.raw_message
+        headers = {name: (value or b"").decode() for name, value in record.headers}
         await broker.publish(
             body,
             topic=headers["reply_to"],

@@ -373,8 +373,8 @@ def on_outcomes() -> Iterator[Attack]:
     yield Attack(
         of="others' outcomes",
         name="the victim's id and content under another name",
-        headers={"message_id": b"victims"},
-        body=request("create_customer", {"name": "Victim", "email": "victim@example.com"}),
+        headers={"message_id": b"taken"},
+        body=request("create_customer", {"name": "Victim", "email": "taken@example.com"}),
         answer=taken,
         is_stored=True,
     )

@@ -89,6 +89,7 @@ class Deployment:
         rule = {"name": "slow", "parameters": slow, "start_date": "2020-01-01"}
         for sub, message_id, kind, payload in (
             ("victim", "victims", "create_customer", {"name": "Victim", "email": "victim@example.com"}),
+            ("victim", "taken", "create_customer", {"name": "Victim", "email": "taken@example.com"}),
             ("tester", "1", "create_customer", {"name": "V", "email": "v@example.com", "customer_id": VICTIM}),
             ("tester", "2", "create_customer", {"name": "V", "email": "w@example.com", "customer_id": OTHER}),
             ("tester", "3", "create_product", {"mnemonic": "PLAIN", "overview": ""}),
@@ -176,7 +177,8 @@ class Deployment:
     async def contents(self) -> dict[str, object]:
         """Digest every table but the outcomes; counters as sums, since they are folded in the background."""
         tables = await self.system.fetch(
-            "select table_name from information_schema.tables where table_schema = 'public' order by 1"
+            "select table_name from information_schema.tables"
+            " where table_schema = 'public' and table_type = 'BASE TABLE' order by 1"
         )
         found: dict[str, object] = {}
         for (name,) in tables:

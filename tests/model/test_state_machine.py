@@ -16,9 +16,10 @@ from tests.direct import Arrived, Direct
 from tests.model.catalogue_model import Model
 from tests.read_models import differences
 
-EXAMPLES = {"short": int(os.environ.get("SM","40")), "long": 5_000}
+EXAMPLES = {"short": int(os.environ.get("SM", "40")), "long": 5_000}
 STEPS = 20
-PHASES = (Phase.explicit, Phase.generate)  # no shrinking: a history is short already, and each try is a run on a database
+PHASES = (Phase.explicit, Phase.generate)
+"""No shrinking: a history is short already, and each try is a run on a database."""
 
 IDS = [str(uuid.UUID(int=n + 1)) for n in range(3)]
 ORDERS = [str(uuid.UUID(int=n + 101)) for n in range(3)]
@@ -171,7 +172,9 @@ def test_histories(database_url_now: str) -> None:
         try:
             run_state_machine_as_test(
                 Histories,
-                settings=settings(max_examples=examples, stateful_step_count=STEPS, deadline=None, print_blob=True, phases=PHASES),
+                settings=settings(
+                    max_examples=examples, stateful_step_count=STEPS, deadline=None, print_blob=True, phases=PHASES
+                ),
             )
         finally:
             runner.run(Histories.engine.dispose())

@@ -5,7 +5,7 @@ once a batch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from contracts import messages
@@ -21,9 +21,11 @@ from contracts.errors import (
 )
 from contracts.kinds import ROLES_THAT_MAY, Kind, Role
 from handlers.context import Context
+from persistence.log_positions import DecidedBefore
 from workers.admission.rate import Charge, RateLimit
 from workers.pipeline.delivery import Delivery, Refused
 from workers.pipeline.replays import Replay
+from workers.ports import Position
 
 Clock = Callable[[], float]
 """Seconds since the epoch, by this worker's clock."""
@@ -38,6 +40,8 @@ class Refusal:
     clock: Clock
     new_id: Callable[[], str]
     refuse_sunset_versions: bool
+    decided_before: Mapping[Position, DecidedBefore] = field(default_factory=dict)
+    """What had been decided, and is decided again after a restore."""
 
     async def refuse(self, deliveries: Sequence[Delivery], mark: datetime | None = None) -> None:
         """Judge all deliveries that have no end yet; `mark` is the purge mark of the outcomes."""
@@ -64,9 +68,15 @@ class Refusal:
     def too_late(self, delivery: Delivery) -> CatalogError | None:
         """Say whether the caller's deadline has passed, by this worker's clock."""
         deadline_ms = delivery.headers.deadline_ms
-        if deadline_ms is None or self.clock() * 1000 <= deadline_ms:
+        if deadline_ms is None or self.clock() * 1000 <= deadline_ms or self._was_decided(delivery):
             return None
         return DeadlineExceededError("The deadline has passed; nothing was done", {"deadline": deadline_ms})
+
+    def _was_decided(self, delivery: Delivery) -> bool:
+        """Tell whether a restore brought the message back: it was in time when its caller was answered."""
+        record = delivery.record
+        before = self.decided_before.get((record.topic, record.partition))
+        return before is not None and record.offset < before.offset and delivery.stamped_at < before.stamped_before
 
     def _not_served(self, delivery: Delivery) -> CatalogError | None:
         assert delivery.request is not None
