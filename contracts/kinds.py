@@ -62,8 +62,6 @@ class Keys:
     """Mnemonics of changed products whose rules are read or replaced."""
     orders: Sequence[str] = ()
     """Ids of orders that are changed or created."""
-    backfills: bool = False
-    """The command steers backfills or phases."""
     alone: bool = False
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from contracts import customers, orders, outcomes, products
+from contracts import backfills, customers, orders, outcomes, products
 from contracts.kinds import Kind
 
 KINDS: Mapping[str, Kind] = {
@@ -14,6 +14,8 @@ KINDS: Mapping[str, Kind] = {
         products.QUERIES,
         orders.COMMANDS,
         orders.QUERIES,
+        backfills.COMMANDS,
+        backfills.QUERIES,
         outcomes.QUERIES,
     )
     for kind in area

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from handlers.backfill import BackfillReader, ChangeReader
 from handlers.customer import CustomerReader
 from handlers.order import OrderReader
 from handlers.product import ProductReader
@@ -62,5 +63,15 @@ class Readers(Protocol):
     def orders(self) -> OrderReader: ...
     @property
     def summaries(self) -> SummaryReader: ...
+    @property
+    def backfills(self) -> BackfillReader:
+        """Runs as they stand: always of the primary."""
+        ...
+
+    @property
+    def changes(self) -> ChangeReader:
+        """Phases of changes: always of the primary."""
+        ...
+
     @property
     def outcomes(self) -> OutcomeReader: ...

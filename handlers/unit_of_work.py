@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from handlers.backfill import BackfillSteering, ChangeSteering
 from handlers.customer import CustomerRepository
 from handlers.order import OrderRepository
 from handlers.product import ProductRepository
@@ -17,6 +18,10 @@ class UnitOfWork(Protocol):
     def products(self) -> ProductRepository: ...
     @property
     def orders(self) -> OrderRepository: ...
+    @property
+    def backfills(self) -> BackfillSteering: ...
+    @property
+    def changes(self) -> ChangeSteering: ...
     @property
     def rule_book(self) -> RuleBook:
         """Checks data against the rules of products."""

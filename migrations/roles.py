@@ -37,6 +37,7 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "backfill_budget": "select, update",
     "schema_changes": "select, update",
     "schema_change_log": "select, insert",
+    "phase_wishes": KEPT,
     "worker_heartbeats": ROWS,
     "dead_letter_actions": KEPT,
     "offset_rewinds": "select, insert",

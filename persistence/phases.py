@@ -57,6 +57,11 @@ STEPS: Final[Mapping[tuple[Phase, Phase], str]] = {
 """The legal steps, each with what makes it right. What is not listed is refused; nothing leads out of `contracted`."""
 
 
+def next_phases(phase: Phase) -> Sequence[Phase]:
+    """Say where a change may go from a phase, forth and back."""
+    return [after for before, after in STEPS if before == phase]
+
+
 class UnknownPhaseError(Exception):
     """The database is in a phase that this release cannot act on: it must not start, or go on."""
 
@@ -296,7 +301,7 @@ async def _standing(engine: AsyncEngine, change: str) -> _Standing:
 
 
 def _no_such_step(change: str, phase: Phase, to: Phase) -> str:
-    legal = " or ".join(after for before, after in STEPS if before == phase)
+    legal = " or ".join(next_phases(phase))
     return f"{change} is {phase}, from where it goes to {legal or 'nowhere any more'}, not to {to}"
 
 

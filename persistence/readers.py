@@ -2,11 +2,13 @@
 
 from handlers.readers import Cache
 from handlers.rules import RuleBook
+from persistence.backfill_views import BackfillViews, Viewing
 from persistence.cache import RedisCache
 from persistence.customers import CustomerTable
 from persistence.engine import Engine
 from persistence.order_queries import OrderTable, SummaryTable
 from persistence.outcomes import OutcomeTable
+from persistence.phase_wishes import ChangeTable
 from persistence.product_queries import CatalogueReads, ProductTable
 
 
@@ -23,6 +25,7 @@ class TableReaders:
         cache: Cache | None = None,
         rule_book: RuleBook | None = None,
         catalogue: CatalogueReads | None = None,
+        viewing: Viewing | None = None,
     ) -> None:
         catalogue = catalogue or CatalogueReads()
         self.customers = CustomerTable(reading)
@@ -31,5 +34,7 @@ class TableReaders:
         self.orders = OrderTable(reading)
         self.summaries = SummaryTable(reading)
         self.outcomes = OutcomeTable(primary)
+        self.backfills = BackfillViews(primary, viewing)
+        self.changes = ChangeTable(primary)
         self.cache = cache or RedisCache(None, primary)
         self.rule_book = rule_book or RuleBook(caching=False)

@@ -6,7 +6,7 @@ counters, erasures and at last the outcomes. Whoever dies before the commit leav
 speaks for the message.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Final
 
 from contracts.kinds import Keys
+from handlers.backfill import BackfillSteering
 from handlers.rules import RuleBook
 from persistence import outcomes
 from persistence.counters import CounterDeltas
@@ -24,6 +25,7 @@ from persistence.identity_map import Journal
 from persistence.name_locks import lock_names
 from persistence.orders import OrderBatch
 from persistence.outcomes import Outcome
+from persistence.phase_wishes import PhaseWishes
 from persistence.phases import PRODUCT_CATALOG, SHARED_LOCK, CatalogueColumns, catalogue_columns, known_phases
 from persistence.product_holds import ProductHolds
 from persistence.product_queries import DriftWatch
@@ -33,12 +35,18 @@ from persistence.summaries import SummaryDeltas
 _STANDING: Final = """
 select m.stamped_before, c.change, c.phase from outcome_mark m left join schema_changes c on true"""
 
+Steering = Callable[[Connection], BackfillSteering]
+"""Makes what steers backfills within a transaction: they are carried out elsewhere, and know their own ledger."""
+
 
 class BatchUnitOfWork:
     """What the use cases of one batch share; made by `begin`, never reused."""
 
-    def __init__(self, connection: Connection, rule_book: RuleBook, drift_watch: DriftWatch | None) -> None:
+    def __init__(
+        self, connection: Connection, rule_book: RuleBook, drift_watch: DriftWatch | None, steering: Steering | None
+    ) -> None:
         self._connection = connection
+        self._steering = steering
         self._drift_watch = drift_watch
         self._catalogue: CatalogueColumns | None = None
         self.rule_book = rule_book
@@ -48,6 +56,17 @@ class BatchUnitOfWork:
         self.holds = ProductHolds(self._journal)
         self.products = ProductBatch(self._journal, self.holds, self.touches_cache)
         self.orders = OrderBatch(self._journal, self.holds)
+
+    @property
+    def backfills(self) -> BackfillSteering:
+        """What steers backfills: writes at once, so it is for commands that run alone."""
+        assert self._steering is not None, "nothing to steer backfills with was given"
+        return self._steering(self._connection)
+
+    @property
+    def changes(self) -> PhaseWishes:
+        """Wishes for steps of changes: written at once, too."""
+        return PhaseWishes(self._connection)
 
     async def load(self, declared: Iterable[Keys], mark_seen: datetime) -> None:
         """Lock and load everything that the batch's messages declared, in the one order of locks.
@@ -152,11 +171,14 @@ def _sorted(groups: Iterable[Iterable[str]]) -> list[str]:
 
 @asynccontextmanager
 async def begin(
-    engine: Engine, rule_book: RuleBook | None = None, drift_watch: DriftWatch | None = None
+    engine: Engine,
+    rule_book: RuleBook | None = None,
+    drift_watch: DriftWatch | None = None,
+    steering: Steering | None = None,
 ) -> AsyncIterator[BatchUnitOfWork]:
     """Begin a batch's transaction. It is rolled back unless `commit` was called.
 
     Every schema change is held in its phase from the first statement on; `load` reads the phases in the next one.
     """
     async with transaction(engine, SHARED_LOCK) as connection:
-        yield BatchUnitOfWork(connection, rule_book or RuleBook(caching=False), drift_watch)
+        yield BatchUnitOfWork(connection, rule_book or RuleBook(caching=False), drift_watch, steering)

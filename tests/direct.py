@@ -19,6 +19,7 @@ from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource
 from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
+from workers.bootstrap import steering
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
 from workers.pipeline.commands import CommandPipeline
@@ -110,6 +111,7 @@ class Direct:
             lambda: str(uuid7()),
             RuleBook(caching=True),
             watching,
+            steering(),
         )
         self._tokens: dict[str, bytes] = {}
 

@@ -4,14 +4,20 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
+import structlog
+
 from persistence import counters, phases, product_holds
 from persistence.cache import RedisCache
 from persistence.engine import Engine, connected
+from persistence.phase_wishes import carry_out_wishes
+
+_log = structlog.get_logger(__name__)
 
 FOLD_EVERY_S: Final = 5.0
-BEAT_EVERY_S: Final = 3.0
-"""Often enough that a step of a schema change never waits long for a worker to say that it follows."""
+BEAT_EVERY_S: Final = 1.0
+"""A step of a schema change waits until every worker has said that it follows the one before."""
 CLEAR_EVERY_S: Final = 1.0
+GRANT_EVERY_S: Final = 1.0
 
 
 async def fold_differences(engine: Engine) -> None:
@@ -39,3 +45,14 @@ async def clear_cache_later(cache: RedisCache) -> None:
     while True:
         await asyncio.sleep(CLEAR_EVERY_S)
         await cache.clear_recorded()
+
+
+async def grant_wishes(engine: Engine) -> None:
+    """Take the steps of schema changes that were asked for by command; one worker of all does it."""
+    while True:
+        for granted in await carry_out_wishes(engine):
+            if granted.refusal is None:
+                _log.info("phase_advanced", change=granted.change, to=granted.to)
+            else:
+                _log.warning("phase_refused", change=granted.change, to=granted.to, reason=granted.refusal)
+        await asyncio.sleep(GRANT_EVERY_S)

@@ -28,8 +28,11 @@ from handlers.readers import Readers
 from handlers.rules import RuleBook
 from migrations import runner
 from persistence import phases
+from persistence.backfill.definition import DefinitionError, load_definitions
+from persistence.backfill.signals import Signal
 from persistence.cache import RedisCache
-from persistence.engine import Engine, PoolSettings, connected, create_engine
+from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine
+from persistence.log_positions import DecidedBefore, rewinds
 from persistence.pool_use import connections_in_use
 from persistence.product_queries import CatalogueReads
 from persistence.rate_limits import RedisWindows
@@ -42,9 +45,15 @@ from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey, mint
 from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
-from workers.background import beat, clear_cache_later, fold_differences
-from workers.checks import StartRefusedError, check_database, why_unusable
+from workers.backfill.control import BackfillControl
+from workers.backfill.metrics import BackfillMetrics
+from workers.backfill.throttle import LIMITS, Throttle
+from workers.backfill.worker import run_backfill_worker as work_on_backfills
+from workers.backfill.workplace import APPLICATION_NAME, RELEASED, BackfillWorkerConfig
+from workers.background import beat, clear_cache_later, fold_differences, grant_wishes
+from workers.checks import StartRefusedError, check_database, when_there, why_unusable
 from workers.dlq.errors import DeskError
+from workers.doctor.errors import DoctorError
 from workers.fault_points import FaultPoints
 from workers.health import Vitals, health_app
 from workers.kafka.client import RequestClient
@@ -62,6 +71,7 @@ from workers.pipeline.patience import Patience
 from workers.pipeline.queries import QueryPipeline
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays
+from workers.ports import Position
 from workers.seed import seed_with_progress
 from workers.settings import Settings
 from workers.telemetry import logs
@@ -78,7 +88,9 @@ OPERATOR_ERRORS: Final = (
     KeySourceError,
     SeedError,
     runner.MigrationError,
+    DefinitionError,
     DeskError,
+    DoctorError,
 )
 """What an operator can mend; each says so in one line."""
 
@@ -144,6 +156,11 @@ def verifier_of(settings: Settings) -> Verifier:
     return Verifier(keyring, issuer=jwt.issuer, audience=jwt.audience, leeway_s=jwt.leeway_s)
 
 
+def group_id(topics: Topics, role: Role) -> str:
+    """Name the consumer group of the workers of one kind."""
+    return f"{topics.prefix}.{role}"
+
+
 def replays_of(settings: Settings) -> Replays:
     """Say which dead letters are believed when they come back."""
     operator_key = _secret(settings.secrets.dlq_operator_key)
@@ -151,6 +168,12 @@ def replays_of(settings: Settings) -> Replays:
         settings.secrets.dlq_signing_key.get_secret_value().encode(),
         operator_key.encode() if operator_key is not None else None,
     )
+
+
+def steering() -> Callable[[Connection], BackfillControl]:
+    """Say what steers backfills over a connection; raises `DefinitionError` for a definition that cannot be loaded."""
+    definitions = load_definitions(RELEASED)
+    return lambda connection: BackfillControl(connection, definitions)
 
 
 @dataclass(frozen=True)
@@ -172,21 +195,30 @@ class Parts:
     fault_points: FaultPoints
     cache: RedisCache
     rule_book: RuleBook
+    decided_before: dict[Position, DecidedBefore]
+    """Filled when the database is there, before the first batch."""
+
+
+def _named(settings: Settings, role: str) -> str:
+    """Name this process, and let its log lines bear the name."""
+    name = settings.process.worker_name or f"{role}-{platform.node()}-{os.getpid()}"
+    logs.configure(settings.observing.log_level, settings.observing.log_format, name)
+    return name
 
 
 def _parts(settings: Settings, role: Role) -> Parts:
-    name = settings.process.worker_name or f"{role}-{platform.node()}-{os.getpid()}"
-    logs.configure(settings.observing.log_level, settings.observing.log_format, name)
+    name = _named(settings, role)
     topics = Topics(settings.kafka.topic_prefix)
     metrics = Metrics()
     watching = Watching(metrics, KINDS, settings.observing.log_successes_per_s, slow_s=settings.database.slow_ms / 1000)
     fault_points = FaultPoints(settings.process.fault_point)
+    decided_before: dict[Position, DecidedBefore] = {}
     edge = KafkaEdge(
         bootstrap_servers=settings.kafka.bootstrap_servers,
         security=kafka_security(settings),
         topics=topics,
         topic=topics.commands if role == "commands" else topics.queries,
-        group_id=f"{topics.prefix}.{role}",
+        group_id=group_id(topics, role),
         client_id=name,
         max_records=settings.kafka.max_batch,
         session_timeout_s=settings.kafka.session_timeout_ms / 1000,
@@ -222,7 +254,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         watching,
         strict=settings.redis.cache_strict,
     )
-    refusal = Refusal(KINDS, rate_limit, time.time, new_id, settings.domain.refuse_sunset_versions)
+    refusal = Refusal(KINDS, rate_limit, time.time, new_id, settings.domain.refuse_sunset_versions, decided_before)
     answering = Answering(
         edge.replies,
         CountedDeadLetters(edge.dead_letters, metrics.dead_letters),
@@ -248,6 +280,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         fault_points,
         cache,
         RuleBook(caching=settings.domain.validation_caching),
+        decided_before,
     )
 
 
@@ -258,6 +291,7 @@ def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Seque
     async def start() -> None:
         for engine in engines:
             await check_database(engine)
+        parts.decided_before.update(await when_there(partial(rewinds, parts.primary)))
         await parts.edge.start()
 
     def stuck() -> str | None:
@@ -283,9 +317,7 @@ def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Seque
     async def close() -> None:
         await parts.rate_limit.close()
         await parts.cache.close()
-        with suppress(Exception):  # the database may be away: the heartbeat runs out by itself
-            async with connected(parts.primary) as connection:
-                await phases.retire(connection, parts.name)
+        await _retire(parts.primary, parts.name)
         for engine in engines:
             await engine.dispose()
 
@@ -300,6 +332,13 @@ def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Seque
         close,
         jobs,
     )
+
+
+async def _retire(engine: Engine, name: str) -> None:
+    """Say that this worker has stopped."""
+    with suppress(Exception):  # the database may be away: the heartbeat runs out by itself
+        async with connected(engine) as connection:
+            await phases.retire(connection, name)
 
 
 def _jobs(parts: Parts) -> list[Callable[[], Any]]:
@@ -335,6 +374,7 @@ async def run_command_worker(settings: Settings) -> int:
         new_id,
         parts.rule_book,
         parts.watching,
+        steering(),
     )
     purge = OutcomePurge(
         parts.primary,
@@ -350,13 +390,14 @@ async def run_query_worker(settings: Settings) -> int:
     """Run a worker that answers queries; returns its exit code."""
     parts = _parts(settings, "queries")
     catalogue = CatalogueReads(parts.watching)
-    from_primary = TableReaders(parts.primary, parts.primary, parts.cache, parts.rule_book, catalogue)
+    viewing = steering()
+    from_primary = TableReaders(parts.primary, parts.primary, parts.cache, parts.rule_book, catalogue, viewing)
     engines = [parts.primary]
     replica: Engine | None = None
     if settings.database.read_url is not None:
         replica = engine_of(settings, parts.name, reading=True)
         engines.append(replica)
-        from_replica = TableReaders(parts.primary, replica, parts.cache, parts.rule_book, catalogue)
+        from_replica = TableReaders(parts.primary, replica, parts.cache, parts.rule_book, catalogue, viewing)
 
     async def read_from() -> Readers:
         if replica is not None and await has_replayed(parts.primary, replica):
@@ -374,6 +415,66 @@ async def run_query_worker(settings: Settings) -> int:
         new_id,
     )
     return await worker.run(_assemble(parts, jobs=_jobs(parts), engines=engines), _announce(settings))
+
+
+async def run_backfill_worker(settings: Settings) -> int:
+    """Run a worker that carries out backfills and steps of changes; returns its exit code."""
+    name = _named(settings, "backfill")
+    observing, wanted = settings.observing, settings.backfills
+    metrics = Metrics()
+    # For what is done beside the backfills: a step holds a connection while another one takes it.
+    engine = create_engine(
+        settings.database.url.get_secret_value(), PoolSettings(size=2, max_overflow=2), f"{APPLICATION_NAME}/{name}"
+    )
+    config = BackfillWorkerConfig(
+        settings.database.url.get_secret_value(),
+        name,
+        throttle=Throttle({**LIMITS, Signal.LIVE_P99: wanted.live_p99_ms}, frozenset(wanted.signals_off)),
+        metrics=BackfillMetrics(metrics.registry),
+    )
+    told_to_stop = asyncio.Event()
+    work: asyncio.Task[None] | None = None
+
+    async def start() -> None:
+        nonlocal work
+        await check_database(engine)
+        work = asyncio.create_task(work_on_backfills(config, told_to_stop), name="backfills")
+
+    async def failed() -> str:
+        assert work is not None  # noqa: S101 - `start` came first
+        await asyncio.wait({work})
+        error = work.exception()
+        if isinstance(error, OPERATOR_ERRORS):
+            raise error
+        return f"the backfill worker ended: {error!r}"
+
+    async def stop() -> None:
+        told_to_stop.set()
+        if work is not None:
+            await asyncio.wait({work})
+
+    async def vitals() -> Vitals:
+        ended = "the backfill worker ended" if work is not None and work.done() else None
+        return Vitals(ended, "has not started yet" if work is None else await why_unusable(engine))
+
+    async def close() -> None:
+        await _retire(engine, name)
+        await engine.dispose()
+
+    return await worker.run(
+        worker.Worker(
+            name,
+            health_app(vitals, metrics.registry if observing.metrics else None),
+            observing.host,
+            observing.port,
+            start,
+            failed,
+            stop,
+            close,
+            [partial(beat, engine, name, "backfill", lambda: None), partial(grant_wishes, engine)],
+        ),
+        _announce(settings),
+    )
 
 
 # Setting up --------------------------------------------------------------------------------------------------------

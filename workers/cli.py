@@ -17,8 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from workers import bootstrap
+from workers.backfill.commands import backfill_app
+from workers.change.commands import change_app
 from workers.dlq.commands import app as dlq_app
-from workers.settings import Settings, SettingsError
+from workers.doctor.commands import doctor, offsets_app
+from workers.settings import ENV_FILES, Settings, SettingsError
 from workers.stack.errors import StackError
 
 app = typer.Typer(
@@ -32,12 +35,13 @@ worker_app = typer.Typer(no_args_is_help=True, help="Run a worker in the foregro
 app.add_typer(topics_app, name="topics")
 app.add_typer(worker_app, name="worker")
 app.add_typer(dlq_app, name="dlq")
+app.add_typer(backfill_app, name="backfill")
+app.add_typer(change_app, name="change")
+app.add_typer(offsets_app, name="offsets")
+app.command()(doctor)
 
 EXIT_USAGE: Final = 2
 EXIT_BY_TYPE: Final = {"success": 0, "neutral": 0, "warning": 3, "error": 1}
-
-STACK_ENV: Final = Path(".local/stack.env")
-"""Where the embedded stack of this checkout leaves its addresses; `.env` and the environment come first."""
 
 T = TypeVar("T")
 
@@ -48,7 +52,7 @@ class OperatorError(Exception):
 
 def settings() -> Settings:
     """Read the settings of this call: environment, `.env`, and the embedded stack's own file where there is one."""
-    return Settings.load(STACK_ENV, Path(".env"))
+    return Settings.load(*ENV_FILES)
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
@@ -116,6 +120,12 @@ def command_worker() -> None:
 def query_worker() -> None:
     """Answer queries."""
     sys.exit(run(bootstrap.run_query_worker(settings())))
+
+
+@worker_app.command("backfill")
+def backfill_worker() -> None:
+    """Carry out backfills, their verifies, and steps of changes; start as many as you like."""
+    sys.exit(run(bootstrap.run_backfill_worker(settings())))
 
 
 # Asking ------------------------------------------------------------------------------------------------------------

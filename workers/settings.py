@@ -12,10 +12,15 @@ import pydantic_settings
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from persistence.backfill.signals import Signal
+
 Environment = Literal["development", "staging", "production"]
 
 DEVELOPMENT_SECRET: Final = "development-secret-of-the-catalog-workers"  # noqa: S105 - refused in production
 MIN_SECRET_BYTES: Final = 32
+
+ENV_FILES: Final = (Path(".local/stack.env"), Path(".env"))
+"""Where a command line looks beside the environment: the embedded stack's addresses, then the operator's own file."""
 
 
 class Group(BaseSettings):
@@ -146,6 +151,15 @@ class Domain(Group):
     reply_topics: dict[str, list[str]] = Field(default_factory=dict, alias="REPLY_TOPICS")
 
 
+class Backfills(Group):
+    """What the backfills may cost the live traffic."""
+
+    live_p99_ms: float = Field(250, gt=0, alias="BACKFILL_LIVE_P99_MS")
+    """The budget of the live traffic's 99th percentile: from 0.7 of it backfills slow down, at it they stop."""
+    signals_off: list[Signal] = Field(default_factory=list, alias="BACKFILL_SIGNALS_OFF")
+    """Signals that are not listened to, as a JSON list of names."""
+
+
 class Secrets(Group):
     """Keys of the workers' own."""
 
@@ -175,6 +189,7 @@ class Settings:
     rate: RateLimits
     observing: Observing
     domain: Domain
+    backfills: Backfills
     secrets: Secrets
 
     @classmethod
@@ -212,6 +227,7 @@ _GROUPS: Final[Mapping[str, type[Group]]] = {
     "rate": RateLimits,
     "observing": Observing,
     "domain": Domain,
+    "backfills": Backfills,
     "secrets": Secrets,
 }
 

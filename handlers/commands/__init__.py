@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from handlers.commands import customers, orders, products
+from handlers.commands import backfills, customers, orders, products
 from handlers.context import Context
 from handlers.result import Result
 from handlers.unit_of_work import UnitOfWork
@@ -23,4 +23,12 @@ COMMANDS: Mapping[str, UseCase] = {
     "import_products": products.import_products,
     "place_order": orders.place_order,
     "cancel_order": orders.cancel_order,
+    "start_backfill": backfills.start_backfill,
+    "pause_backfill": backfills.pause_backfill,
+    "resume_backfill": backfills.resume_backfill,
+    "cancel_backfill": backfills.cancel_backfill,
+    "set_backfill_rate": backfills.set_backfill_rate,
+    "retry_backfill": backfills.retry_backfill,
+    "verify_backfill": backfills.verify_backfill,
+    "advance_phase": backfills.advance_phase,
 }

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
 from handlers.context import Context
-from handlers.queries import customers, orders, outcomes, products, summaries
+from handlers.queries import backfills, customers, orders, outcomes, products, summaries
 from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
 from handlers.result import Result
@@ -49,5 +49,7 @@ QUERIES: Mapping[str, QueryUseCase] = {
     "search_products": each(products.search_products),
     "find_products_for_date_range": each(products.find_products_for_date_range),
     "validate_product_data": products.validate_product_data,
+    "get_backfill": each(backfills.get_backfill),
+    "list_backfills": each(backfills.list_backfills),
     "get_outcome": outcomes.get_outcomes,
 }

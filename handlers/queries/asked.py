@@ -20,4 +20,7 @@ class Asked(Generic[Q]):
 
 
 QueryUseCase = Callable[[Sequence[Asked[Any]], Readers], Awaitable[Sequence[Result | Exception]]]
-"""Answers all queries of one kind in a batch, in order; an exception stands for the answer of its query alone."""
+"""Answers the queries of one kind in a batch, in order; an exception stands for the answer of its query alone.
+
+All of them, or the first ones, at least one, where the rest would take long: those will be asked again.
+"""

@@ -148,6 +148,7 @@ def upgrade() -> None:
             signal text not null default '',
             share double precision not null default 1,
             ceiling double precision not null default 1,
+            trusted double precision not null default 1,
             readings jsonb not null default '[]',
             wal_lsn pg_lsn,
             -- while slowed down: when the next chunk of anybody may start

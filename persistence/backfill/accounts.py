@@ -26,9 +26,9 @@ class Spent(StrEnum):
     HELD = "held"
     """A signal of the throttle stopped it or slows it down."""
     WAITING = "waiting"
-    """For the rate cap, a back-off, or the last chunks of others."""
+    """For the rate cap, or after a failure."""
     IDLE = "idle"
-    """There is nothing to do."""
+    """There is nothing to do; of a run: but for the chunks that others have in hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,20 +44,22 @@ class Spell:
 class Budget:
     """The last sample of the signals and what follows from it, for everybody.
 
-    `share` is how much of their time workers may run (1: no limit, 0: stopped), `ceiling` where it may grow to.
+    `share` is how much of their time workers may run (1: no limit, 0: stopped), `ceiling` what it may be at most by
+    now, `trusted` how far the ceiling grows quickly.
     """
 
     level: float
     signal: str
     share: float
     ceiling: float
+    trusted: float
     readings: Sequence[Mapping[str, Any]]
     age_s: float
     workers: int
 
 
 _BUDGET: Final = f"""
-select level, signal, share, ceiling, readings::text as readings,
+select level, signal, share, ceiling, trusted, readings::text as readings,
        case when isfinite(sampled_at) then extract(epoch from clock_timestamp() - sampled_at)::float8
             else 'infinity'::float8 end as age_s,
        greatest(1, (select count(*) from backfill_workers
@@ -69,7 +71,7 @@ where claimed_at < clock_timestamp() - make_interval(secs => {SAMPLE_EVERY_S})
 returning only_row"""
 _STORE_SAMPLE: Final = """
 update backfill_budget
-set level = $1, signal = $2, share = $3::float8, ceiling = $4, readings = $5::text::jsonb,
+set level = $1, signal = $2, share = $3::float8, ceiling = $4, trusted = $5, readings = $6::text::jsonb,
     sampled_at = clock_timestamp(),
     free_at = case when $3::float8 >= 1 then '-infinity' else free_at end"""
 _RESERVE: Final = """
@@ -114,6 +116,7 @@ async def read_budget(connection: Connection) -> Budget:
         signal=row["signal"],
         share=row["share"],
         ceiling=row["ceiling"],
+        trusted=row["trusted"],
         readings=json.loads(row["readings"]),
         age_s=row["age_s"],
         workers=row["workers"],
@@ -128,7 +131,13 @@ async def claim_sample(connection: Connection, worker: str) -> bool:
 async def store_sample(connection: Connection, budget: Budget) -> None:
     """Let the result of a sample hold for everybody."""
     await connection.execute(
-        _STORE_SAMPLE, budget.level, budget.signal, budget.share, budget.ceiling, json.dumps(list(budget.readings))
+        _STORE_SAMPLE,
+        budget.level,
+        budget.signal,
+        budget.share,
+        budget.ceiling,
+        budget.trusted,
+        json.dumps(list(budget.readings)),
     )
 
 

@@ -21,9 +21,9 @@ from persistence.phases import SHARED_LOCK
 T = TypeVar("T")
 
 
-async def commit(engine: Engine, work: Callable[[Connection], Awaitable[T]], *, also: Sequence[str] = ()) -> T:
+async def commit(engine: Engine, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Do work in a transaction with the time-outs that every one has, and commit it. The one commit of backfills."""
-    async with transaction(engine, *also) as connection:
+    async with transaction(engine) as connection:
         done = await work(connection)
         await connection.execute("commit")
         return done

@@ -21,6 +21,9 @@ FENCE_S: Final = 1.9
 FIRST_CHUNK_ROWS: Final = 1_000
 """The first chunk of a run: at the slowest rate worth a backfill (a few thousand rows/s) it takes under a second."""
 
+FIRST_VERIFY_ROWS: Final = 20_000
+"""The first chunk of a verify: comparing takes a few microseconds a row, so a tenth of a second or less."""
+
 CHANNEL: Final = "catalog_backfill"
 """Notified when a run was asked for, or its state or rate changed."""
 
@@ -218,7 +221,7 @@ async def ask_for_work(
 
 
 async def ask_for_verify(connection: Connection, verified: Run) -> int | None:
-    """Ask for a verify of a run, beginning with that run's chunk size; None while one of this backfill is active."""
+    """Ask for a verify of a run; returns its id, or None while another run of this backfill is active."""
     return await _ask(
         connection,
         (
@@ -230,7 +233,7 @@ async def ask_for_verify(connection: Connection, verified: Run) -> int | None:
             False,
             verified.id,
             verified.rate_rows_per_s,
-            verified.chunk_rows,
+            min(verified.chunk_rows, FIRST_VERIFY_ROWS),
         ),
     )
 

@@ -41,10 +41,14 @@ async def _opened(url: str, folder: Path) -> AsyncIterator[Workshop]:
 async def shared_database(stack: Servers, template_database: str) -> AsyncIterator[str]:
     """A migrated database for all tests that leave it as they found it."""
     name = f"backfill_{uuid.uuid4().hex[:12]}"
-    server = await asyncpg.connect(stack.env.database_url)
-    await server.execute(f'create database "{name}" template "{template_database}"')
+    await _on_the_server(stack, f'create database "{name}" template "{template_database}"')
     yield stack.database(name)
-    await server.execute(f'drop database "{name}" with (force)')
+    await _on_the_server(stack, f'drop database "{name}" with (force)')
+
+
+async def _on_the_server(stack: Servers, statement: str) -> None:
+    server = await asyncpg.connect(stack.env.database_url)
+    await server.execute(statement)
     await server.close()
 
 

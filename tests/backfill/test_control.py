@@ -4,10 +4,12 @@ import asyncio
 import time
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from contracts.errors import BackfillNotFoundError, IllegalTransitionError
 from persistence.backfill.states import ACTIVE, EDGES, Event, RunState, step
 from tests.backfill.workshop import Workshop
+from workers.backfill.metrics import BackfillMetrics
 
 SLOW = """
     TABLE = "walked"
@@ -173,6 +175,25 @@ async def test_a_plan_shows_what_a_run_would_do(workshop: Workshop) -> None:
     assert (await workshop.look("fill"))["state"] is None
     listed = await workshop.wish(lambda control: control.list_all())
     assert [one["name"] for one in listed] == ["fill"]
+
+
+async def test_the_metrics_carry_the_same_figures(workshop: Workshop) -> None:
+    """Rows, chunks, time and the figures of the active run, from a worker's own registry."""
+    await workshop.session.execute(ROWS.format(3000))
+    workshop.define("fill", QUICK)
+    metrics = BackfillMetrics(CollectorRegistry())
+    async with workshop.workers(metrics=metrics):
+        run = await workshop.run("fill")
+        await workshop.verify("fill")
+    text = generate_latest(metrics.registry).decode()
+    assert f'catalog_backfill_rows_total{{kind="work",name="fill"}} {run["rows_done"]}.0' in text
+    assert 'catalog_backfill_verifies_total{name="fill",ok="yes"} 1.0' in text
+    assert 'catalog_backfill_chunks_total{end="done",name="fill"}' in text
+    assert 'catalog_backfill_signal_level{signal="live_p99"} 0.0' in text
+    assert 'catalog_backfill_spent_seconds_total{signal="",spent="running"}' in text
+    metrics.shown([await workshop.look("fill")])
+    text = generate_latest(metrics.registry).decode()
+    assert 'catalog_backfill_run{figure="rows_walked",kind="work",name="fill"} 3000.0' in text
 
 
 async def test_reverse_undoes_with_the_same_machinery(workshop: Workshop) -> None:

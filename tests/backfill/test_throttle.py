@@ -76,7 +76,7 @@ async def test_what_cannot_be_read_says_why(own_workshop: Workshop) -> None:
 
 async def test_a_percentile_over_its_budget_stops_and_is_accounted_for(workshop: Workshop) -> None:
     """While the live percentile exceeds its budget nothing runs; who holds it, and for how long, is shown."""
-    await workshop.session.execute(ROWS.format(3000))
+    await workshop.session.execute(ROWS.format(50))
     workshop.define("fill", FILL)
     await workshop.session.execute(BEAT, 80.0)
     throttle = Throttle(limits={**LIMITS, Signal.LIVE_P99: 50.0})
@@ -89,7 +89,7 @@ async def test_a_percentile_over_its_budget_stops_and_is_accounted_for(workshop:
         assert held["throttle"]["level"] == 1.6
         assert {worker["signal"] for worker in held["workers"]} <= {"live_p99", "sample", ""}
         await workshop.session.execute(BEAT, 5.0)
-        assert (await workshop.until("fill", "completed"))["rows_done"] == 3000
+        assert (await workshop.until("fill", "completed"))["rows_done"] == 50
 
 
 async def test_a_signal_that_cannot_be_read_stops_unless_switched_off(own_workshop: Workshop) -> None:

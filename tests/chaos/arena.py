@@ -15,6 +15,7 @@ from aiokafka.admin import NewTopic
 from contracts.topics import Topics
 from migrations import runner
 from tests.chaos.proxy import HOST, Proxy
+from tests.chaos.traffic import DEAF
 from tests.servers import SHORT_SESSION_MS, Servers
 from tests.system import System, WorkerProcess
 from workers.kafka.security import KafkaSecurity
@@ -77,9 +78,13 @@ class Parts:
         )
 
     def _up(self) -> Servers:
-        """Bring the stack up; then, as its ports are known, start each broker again with its proxy for an address."""
+        """Bring the stack up, each broker with its proxy for an address: so its ports are chosen before all else."""
         stack = self._stack()
-        env = stack.up()
+        with stack._alone():
+            memory = stack._remember()
+            stack._choose_ports([*self.proxies], memory)
+            memory.save(stack.state)
+        env = stack.environment()
         self._stacks = {"postgres": stack, "redis": stack}
         plain = env.kafka_bootstrap_servers.split(",")
         behind = stack.listener_servers(LISTENER).split(",")
@@ -88,15 +93,20 @@ class Parts:
             proxy.lead_to(*_address(f"//{hidden}"))
             listeners = f"PLAINTEXT://{direct},{LISTENER}://{HOST}:{proxy.port}"
             self._stacks[name] = self._stack(**{"advertised.listeners": listeners})
-            stack.stop_part(name, "kill")
-            self.start(name)
         self.proxies["postgres"].lead_to(*_address(env.database_url))
         self.proxies["redis"].lead_to(*_address(env.redis_url))
+        if len(self.brokers) == 1:
+            self._stacks["kafka"].up()
+        else:  # a first start is one of all brokers, with the same settings
+            stack.up()
+            for name in self.brokers:
+                self.stop(name, "clean")
+                self.start(name)
         return Servers(env, self, SHORT_SESSION_MS)
 
 
 class Deployment(System):
-    """A deployment on several brokers where there are several, with one topic that takes no replies."""
+    """A deployment on several brokers where there are several."""
 
     copies: int = 1
 
@@ -198,8 +208,9 @@ async def an_arena(state: Path, brokers: int, workers: int) -> AsyncIterator[Are
             "LOG_SUCCESSES_PER_S": "0",
         }
         async with system:
-            deaf = NewTopic(f"{system.prefix}.replies.deaf", 1, 1, topic_configs={"min.insync.replicas": "2"})
-            await system.admin.create_topics([deaf])
+            if brokers > 1:
+                deaf = NewTopic(f"{system.prefix}.replies.{DEAF}", -1, -1, replica_assignments={0: [brokers]})
+                await system.admin.create_topics([deaf])
             connection = await asyncpg.connect(system.database_url)
             await connection.execute(_SLOWNESS)
             await connection.close()

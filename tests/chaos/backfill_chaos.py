@@ -109,9 +109,7 @@ class Account:
 async def chaos(servers: Servers, plan: Plan, folder: Path, say: Callable[[str], None]) -> Account:
     """Run the whole of it on a database of its own; returns the account."""
     name = f"chaos_{uuid.uuid4().hex[:8]}"
-    admin = await asyncpg.connect(servers.env.database_url)
-    await admin.execute(f'create database "{name}"')
-    await admin.close()
+    await _on_the_server(servers, f'create database "{name}"')
     url = servers.database(name)
     await runner.upgrade(url)
     engine = create_engine(url, PoolSettings(size=2, max_overflow=2), "chaos")
@@ -119,6 +117,13 @@ async def chaos(servers: Servers, plan: Plan, folder: Path, say: Callable[[str],
         return await _Chaos(servers, plan, Workshop(url, engine, None, folder), say).run()
     finally:
         await engine.dispose()
+        await _on_the_server(servers, f'drop database "{name}" with (force)')
+
+
+async def _on_the_server(servers: Servers, statement: str) -> None:
+    admin = await asyncpg.connect(servers.env.database_url)
+    await admin.execute(statement)
+    await admin.close()
 
 
 class _Chaos:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from rich.console import Console
+from rich.console import Group, RenderableType
 from rich.table import Table
 
 from tests.chaos.faults import FAULTS, Recovery
@@ -103,8 +103,8 @@ class Campaign:
             number = 1 + len(list(self._file.parent.glob("complete-*.json")))
             self._file.rename(self._file.with_name(f"complete-{number}.json"))
 
-    def show(self, console: Console) -> None:
-        """Print counts and recoveries."""
+    def picture(self) -> RenderableType:
+        """Draw counts and recoveries."""
         table = Table("fault", "times", "first reply", "all partitions: median", "worst", "bound", "longest silence")
         by_fault: dict[str, list[Recovery]] = defaultdict(list)
         for run in self.runs:
@@ -124,12 +124,11 @@ class Campaign:
                 _worst(one.bound_s for one in found),
                 _worst(one.silence_s for one in found),
             )
-        console.print(table)
-        deliveries = sum(run.deliveries for run in self.runs)
-        console.print(
-            f"{len(self.runs)} run(s), {self.commands()} commands in {deliveries} deliveries,"
-            f" {sum(run.undelivered for run in self.runs)} replies undeliverable as they had to be,"
-            f" {sum(len(run.deviations) for run in self.runs)} deviation(s)"
+        deliveries, undelivered = sum(run.deliveries for run in self.runs), sum(run.undelivered for run in self.runs)
+        return Group(
+            table,
+            f"{len(self.runs)} run(s), {self.commands()} commands in {deliveries} deliveries, {undelivered} replies"
+            f" undeliverable as they had to be, {sum(len(run.deviations) for run in self.runs)} deviation(s)",
         )
 
 

@@ -198,11 +198,20 @@ async def swallow_connections(stage: Stage) -> Struck:
 
 # Replies -------------------------------------------------------------------------------------------------------------
 async def refuse_replies(stage: Stage) -> Struck:
-    """Ask for some replies on a topic that takes none: the others' replies wait for it once, and not for long."""
+    """Ask for some replies on a topic that takes none: the others' replies wait for it once, and not for long.
+
+    It does not exist, or where there are three brokers, the only one that has it is stopped meanwhile.
+    """
+    *others, last = stage.arena.parts.brokers
+    if others:
+        await asyncio.to_thread(stage.arena.parts.stop, last, "clean")
+        await stage.wait(2.0, 4.0)
     at = time.monotonic()
     stage.traffic.ask_deaf = True
     await stage.wait(2.0, 8.0)
     stage.traffic.ask_deaf = False
+    if others:
+        await asyncio.to_thread(stage.arena.parts.start, last)
     return Struck("some replies refused", at)
 
 
@@ -222,6 +231,20 @@ FAULTS: Final[Mapping[str, Sequence[Strike]]] = {
     "replies refused": (refuse_replies,),
 }
 """By name; each of its strikes counts as one."""
+
+IN_SHORT: Final = (
+    "worker killed",
+    "worker stopped",
+    "scaled",
+    "broker stopped",
+    "database killed",
+    "database slow",
+    "redis killed",
+    "connections cut",
+    "connections silent",
+    "replies refused",
+)
+"""What a short run has, once each."""
 
 SHARES: Final[Mapping[str, float]] = {
     "worker killed": 8,
@@ -255,6 +278,7 @@ async def strike(stage: Stage, fault: str) -> list[Recovery]:
     """Let one fault happen, and wait after each of its strikes until the deployment has recovered."""
     recoveries = []
     for one in FAULTS[fault]:
+        await stage.traffic.calm(PATIENCE_S)
         watch = stage.traffic.watch()
         struck = await one(stage)
         recoveries.append(await recover(stage, fault, struck, watch))
@@ -264,6 +288,7 @@ async def strike(stage: Stage, fault: str) -> list[Recovery]:
 
 async def strike_together(stage: Stage, faults: Sequence[str]) -> list[Recovery]:
     """Let several faults happen at once; all must be recovered from once the last part is back."""
+    await stage.traffic.calm(PATIENCE_S)
     watch = stage.traffic.watch()
     struck = await asyncio.gather(*(one(stage) for fault in faults for one in FAULTS[fault]))
     last = max(struck, key=lambda one: one.at + one.bound_s)

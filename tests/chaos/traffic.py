@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import asyncpg
 import orjson
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from contracts.topics import Topics
 from tests.system import System
@@ -27,8 +27,11 @@ from workers.verify.ledger import Deviation, Ledger, Sent
 from workers.verify.run import Account, Plan, Verification
 
 REPLAYED: Final = "replayed"
+DEAF: Final = "deaf"
+"""The name of the reply topic that takes nothing: on one broker it does not exist, on three it is on the last alone."""
 DEAF_SHARE: Final = 0.2
 """Of all messages, while some are to be answered on a deaf topic."""
+CALM_S: Final = 1.0
 _POLL_S: Final = 0.02
 
 Inspection = Callable[[Ledger, str], Awaitable[Sequence[Deviation]]]
@@ -75,7 +78,7 @@ class Traffic:
         """Dead letters, but for replies that the deaf topic did not take."""
         self.undelivered: set[str] = set()
         """Messages whose reply the deaf topic did not take."""
-        self.deaf_topic = f"{system.prefix}.replies.deaf"
+        self.deaf_topic = f"{system.prefix}.replies.{DEAF}"
         self.inspected: list[Deviation] = []
         self._inspect = inspect
         self._topics = Topics(system.prefix)
@@ -84,6 +87,7 @@ class Traffic:
         self._watches: list[Watch] = []
         self._last_reply: dict[int, float] = {}
         self._used: set[int] = set()
+        self._pending: dict[str, float] = {}
         self._copies = copies
         self._looked = inspect is None
         self.verification = Verification(self, self._token, plan)
@@ -95,22 +99,17 @@ class Traffic:
         async with TopicAdmin(servers, KafkaSecurity()) as admin:
             await admin.create_reply_topic(self._client.reply_to, replication_factor=self._copies)
         await self._client.__aenter__()
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, fetch_max_wait_ms=50)
-        await self._consumer.start()
         letters = self._topics.dead_letters(self._topics.commands)
-        await self._consumer.end_offsets([TopicPartition(letters, 0)])  # also learns of the others
-        partitions = [TopicPartition(letters, number) for number in self._consumer.partitions_for_topic(letters)]
-        ends = await self._consumer.end_offsets(partitions)
-        self._consumer.assign(partitions)
-        for partition, end in ends.items():
-            self._consumer.seek(partition, end)
-        self._reading = asyncio.create_task(self._read_letters(), name="dead letters")
+        self._reading = [await self._read(letters, self._on_letter)]
+        if self._copies > 1:
+            self._reading.append(await self._read(self.deaf_topic, self._on_late_reply))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._reading.cancel()
-        await asyncio.gather(self._reading, return_exceptions=True)
-        await self._consumer.stop()
+        for consumer, reading in self._reading:
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+            await consumer.stop()
         await self._client.__aexit__(None, None, None)
 
     @property
@@ -144,6 +143,14 @@ class Traffic:
             await asyncio.sleep(_POLL_S)
         self._watches.remove(watch)
 
+    async def calm(self, timeout_s: float) -> None:
+        """Wait until nothing has waited for long, so that what comes next is not blamed for what was before."""
+        end = time.monotonic() + timeout_s
+        while time.monotonic() < end:
+            if not self._pending or next(iter(self._pending.values())) > time.monotonic() - CALM_S:
+                return
+            await asyncio.sleep(_POLL_S)
+
     def _partition(self, key: str) -> int:
         return (murmur2(key.encode()) & 0x7FFFFFFF) % self.system.partitions
 
@@ -155,6 +162,7 @@ class Traffic:
         if sent is None:
             return
         partition = self._partition(sent.key)
+        self._pending.pop(sent.message_id, None)
         if len(sent.answers) == 1:
             for watch in self._watches:
                 watch.on_reply(partition, sent.first_sent_at, at)
@@ -176,6 +184,7 @@ class Traffic:
             reply_to = self.deaf_topic
             self.asked_deaf += 1
         self._used.add(self._partition(key))
+        self._pending.setdefault(dict(headers)["message_id"].decode(), time.monotonic())
         try:
             await self._client.publish(topic, key.encode(), body, [*headers, ("reply_to", reply_to.encode())])
         except NotPublishedError as error:
@@ -187,15 +196,39 @@ class Traffic:
             token = self._tokens[sub, roles] = self.system.token(sub, roles)
         return token
 
-    # Dead letters ----------------------------------------------------------------------------------------------------
-    async def _read_letters(self) -> None:
-        async for record in self._consumer:
-            headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
-            letter = Letter(headers["dlq.reason"], headers.get("message_id", ""), headers["dlq.detail"])
-            if letter.reason == "REPLY_UNDELIVERABLE" and headers.get("reply_to") == self.deaf_topic:
-                await self._ask_for_outcome(letter)
-            else:
-                self.letters.append(letter)
+    # Other topics ----------------------------------------------------------------------------------------------------
+    async def _read(
+        self, topic: str, on_record: Callable[[ConsumerRecord[bytes, bytes]], Awaitable[None]]
+    ) -> tuple[AIOKafkaConsumer, asyncio.Task[None]]:
+        """Begin to read a topic from its end."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self.system.servers.env.kafka_bootstrap_servers, fetch_max_wait_ms=50
+        )
+        await consumer.start()
+        await consumer.end_offsets([TopicPartition(topic, 0)])  # also learns of the others
+        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic)]
+        ends = await consumer.end_offsets(partitions)
+        consumer.assign(partitions)
+        for partition, end in ends.items():
+            consumer.seek(partition, end)
+
+        async def read() -> None:
+            async for record in consumer:
+                await on_record(record)
+
+        return consumer, asyncio.create_task(read(), name=f"read {topic}")
+
+    async def _on_late_reply(self, record: ConsumerRecord[bytes, bytes]) -> None:
+        """Take in what the deaf topic took after all."""
+        self.verification.on_reply(_text(record), record.value or b"")
+
+    async def _on_letter(self, record: ConsumerRecord[bytes, bytes]) -> None:
+        headers = _text(record)
+        letter = Letter(headers["dlq.reason"], headers.get("message_id", ""), headers["dlq.detail"])
+        if letter.reason == "REPLY_UNDELIVERABLE" and headers.get("reply_to") == self.deaf_topic:
+            await self._ask_for_outcome(letter)
+        else:
+            self.letters.append(letter)
 
     async def _ask_for_outcome(self, letter: Letter) -> None:
         """What could not be delivered has its outcome, to be asked for: that is its answer. A refusal has none."""
@@ -203,6 +236,7 @@ class Traffic:
         if sent is None:
             return
         self.undelivered.add(letter.message_id)
+        self._pending.pop(letter.message_id, None)
         stored = await self._stored(letter.message_id)
         if stored is not None:
             self.ledger.reply(letter.message_id, stored, time.monotonic())
@@ -218,6 +252,10 @@ class Traffic:
                 await asyncio.sleep(0.2)  # a fault of its own has the database away
             else:
                 return bytes(rows[0]["envelope"]) if rows else None
+
+
+def _text(record: ConsumerRecord[bytes, bytes]) -> dict[str, str]:
+    return {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
 
 
 def _is_refused(sent: Sent) -> bool:

@@ -18,6 +18,7 @@ from handlers.queries.asked import Asked
 from handlers.readers import StoredOutcome
 from handlers.result import Failure, Result, Success
 from handlers.rules import RuleBook
+from tests.in_memory.backfills import NoBackfills, NoChanges
 from tests.in_memory.customers import InMemoryCustomerReader, InMemoryCustomers
 from tests.in_memory.declared import Declared
 from tests.in_memory.orders import InMemoryOrderReader, InMemoryOrders, InMemorySummaries
@@ -101,6 +102,8 @@ class InMemoryUnitOfWork:
         self.customers = InMemoryCustomers()
         self.orders = InMemoryOrders()
         self.products = InMemoryProducts(self.orders.holds)
+        self.backfills = NoBackfills()
+        self.changes = NoChanges()
         self.rule_book = RuleBook(caching=False)
         self._before: list[tuple[object, str, Any]] = []
 
@@ -143,6 +146,8 @@ class InMemoryReaders:
         self.orders = InMemoryOrderReader(uow.orders, lambda: uow.customers.rows)
         self.summaries = InMemorySummaries(uow.orders, lambda: uow.customers.rows)
         self.outcomes = InMemoryOutcomes()
+        self.backfills = uow.backfills
+        self.changes = uow.changes
         self.cache = InMemoryCache()
         self.rule_book = uow.rule_book
 

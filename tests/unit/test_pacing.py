@@ -13,7 +13,7 @@ from persistence.backfill.accounts import Budget, Spell, Spent
 from persistence.backfill.signals import Reading, Signal
 from workers.backfill.pacing import CUT_AT, GENTLE_TARGET_S, GROWTH, TARGET_S, Pace
 from workers.backfill.progress import WIDTH, FinishedChunk, Progress, Walked, progress_of
-from workers.backfill.throttle import LEAST_CEILING, LIMITS, Throttle, allowed_share, stretch_s, target_s
+from workers.backfill.throttle import LEAST, LIMITS, START, Throttle, allowed_share, stretch_s, target_s
 from workers.backfill.timesheet import Timesheet
 from workers.backfill.workplace import LONGEST_BACK_OFF_S, FailureLimits, back_off_s
 
@@ -85,7 +85,7 @@ def test_whatever_is_measured_the_size_stays_within_bounds(chunks: list[tuple[in
 
 # ------------------------------------------------------------------------------------------------------------- throttle
 
-QUIET = Budget(level=0, signal="", share=1.0, ceiling=1.0, readings=(), age_s=1.0, workers=2)
+QUIET = Budget(level=0, signal="", share=1.0, ceiling=1.0, trusted=1.0, readings=(), age_s=1.0, workers=2)
 
 
 def _lag(seconds: float | None) -> list[Reading]:
@@ -119,29 +119,49 @@ def test_a_signal_switched_off_is_not_listened_to() -> None:
     assert len(Throttle(off=frozenset({Signal.LIVE_P99})).signals) == len(Signal) - 1
 
 
-def test_after_a_stop_the_share_grows_back_slowly() -> None:
-    """A stop halves the ceiling; it grows back by two hundredths a second, and further stops do not lower it again."""
-    throttle = Throttle()
-    budget = throttle.decide(_lag(20), QUIET)
-    assert (budget.share, budget.ceiling) == (0.0, 0.5)
-    budget = throttle.decide(_lag(20), replace(budget, age_s=1.0))
-    assert budget.ceiling == 0.5
-    shares = []
-    for _ in range(30):
-        budget = throttle.decide(_lag(0), replace(budget, age_s=1.0))
-        shares.append(budget.share)
-    assert shares[0] == pytest.approx(0.52)
-    assert shares[-1] == 1.0
-    assert budget.signal == ""
+def _live(p99_ms: float) -> list[Reading]:
+    return [Reading(Signal.LIVE_P99, p99_ms)]
+
+
+def _after(seconds: int, budget: Budget, readings: list[Reading]) -> Budget:
+    for _ in range(seconds):
+        budget = Throttle().decide(readings, replace(budget, age_s=1.0))
+    return budget
+
+
+def test_beside_live_traffic_it_begins_low_and_grows_quickly() -> None:
+    """From a twentieth to all of the time in about 20 s while the traffic bears it; without traffic at once."""
+    fresh = replace(QUIET, age_s=math.inf)
+    assert Throttle().decide(_lag(0), fresh).share == 1.0
+    begun = Throttle().decide(_live(10), fresh)
+    assert (begun.share, begun.signal) == (START, "live_p99")
+    assert 0.15 < _after(10, begun, _live(10)).share < 0.3
+    assert _after(25, begun, _live(10)).share == 1.0
+
+
+def test_what_was_too_much_is_tried_again_after_minutes() -> None:
+    """A stop halves the share; while stopped nothing grows; then it takes 100 s to come to the same share again."""
+    running = _after(12, Throttle().decide(_live(10), replace(QUIET, age_s=math.inf)), _live(10))
+    stopped = _after(5, running, _live(300))
+    assert (stopped.share, stopped.signal) == (0.0, "live_p99")
+    assert stopped.ceiling == pytest.approx(running.share / 2)
+    assert _after(20, stopped, _live(10)).share < running.share * 0.6
+    assert _after(90, stopped, _live(10)).share < running.share < _after(110, stopped, _live(10)).share
+
+
+def test_a_ceiling_that_is_not_reached_does_not_grow() -> None:
+    """While the level itself slows down, nothing was proved about more."""
+    slowed = _after(30, replace(QUIET, share=0.3, ceiling=0.4), _lag(0.9 * LIMITS[Signal.REPLICA_LAG]))
+    assert slowed.ceiling == 0.4
+    assert slowed.share == pytest.approx(1 / 3)
 
 
 def test_the_ceiling_never_closes() -> None:
     """However often it is stopped, it tries again with a little."""
     budget = QUIET
     for _ in range(40):
-        budget = replace(Throttle().decide(_lag(20), budget), age_s=1.0)
-        budget = replace(Throttle().decide(_lag(0), budget), age_s=0.0)
-    assert LEAST_CEILING <= budget.share < 0.1
+        budget = _after(1, _after(1, budget, _lag(20)), _lag(0))
+    assert LEAST <= budget.share < 0.05
 
 
 def test_the_less_may_run_the_shorter_the_chunks() -> None:

@@ -103,9 +103,8 @@ async def _watched(place: Workplace, run: Run, walk: Walk, lease: Lease) -> Trea
             if now >= renew_at:
                 renew_at = now + HEARTBEAT_S
     finally:
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _still_wanted(place: Workplace, run: Run, lease: Lease, *, renew: bool) -> float:

@@ -1,6 +1,7 @@
 """Getting to a chunk: what the throttle and the rate allow, and where the next chunk begins and ends."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -66,7 +67,7 @@ async def current_budget(place: Workplace, connection: Connection, tables: Seque
             place.config.metrics.sampled(budget)
         return budget
     if budget.age_s > accounts.SAMPLE_VALID_S:
-        return Budget(float("inf"), "sample", 0.0, budget.ceiling, (), budget.age_s, budget.workers)
+        return replace(budget, level=float("inf"), signal="sample", share=0.0, readings=())
     return budget
 
 

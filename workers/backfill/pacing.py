@@ -61,8 +61,8 @@ class Pace:
         return _bounded(rows, self.most_rows)
 
     def expected_s(self, rows: int) -> float:
-        """Return how long a chunk of so many rows will take, as far as is known."""
-        return TARGET_S if self.row_s is None else rows * self.row_s
+        """Return how long a chunk of so many rows will take; before any was measured, as if the size were right."""
+        return rows * (TARGET_S / self.rows if self.row_s is None else self.row_s)
 
 
 def _bounded(rows: float, most_rows: int) -> int:

@@ -4,13 +4,15 @@ Each signal is put in relation to its limit. Below 0.7 of it nothing happens; fr
 that backfills may run falls to nothing; at the limit they stop. The worst signal decides. One that cannot be read stops
 them, too: it may be the very trouble that it should warn of. It can be switched off by name, which is seen everywhere.
 
-A stop halves the ceiling under which the share grows back, step by step: the live traffic's percentile answers seconds
-late, and what grew back at once would swing between all and nothing.
+The live traffic answers late: its percentile is that of the last seconds. So the share does not follow the level
+alone but stays below a ceiling that knows the past, as TCP's window does. Beside live traffic it begins low and grows
+quickly; a stop halves it, and from there it grows slowly, so that what was too much is tried again only after minutes,
+and most windows of the live traffic see nothing of it.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -20,10 +22,17 @@ from workers.backfill.pacing import GENTLE_TARGET_S, TARGET_S
 
 SLOW_FROM: Final = 0.7
 """Share of a limit from which the backfills slow down."""
-CEILING_PER_S: Final = 0.02
-"""How fast the ceiling grows back, in shares a second: from a half to full in 25 s, some windows of the percentile."""
-LEAST_CEILING: Final = 0.02
+START: Final = 0.05
+"""Where the ceiling begins beside live traffic: 25 ms of each half second."""
+QUICK_PER_S: Final = 1.15
+"""Growth a second while nothing was too much yet: from the start to all of the time in 21 s, within which the
+percentile has answered several times."""
+SLOW_PER_S: Final = 1.0067
+"""Growth a second after a stop: it takes 104 s to come back to what was too much, ten windows of ten seconds."""
+LEAST: Final = 0.02
 """The ceiling never falls below this: 20 ms a second, enough to learn that the traffic bears more."""
+FORGET_S: Final = 60.0
+"""After a minute without a sample (nothing ran) what was learned is out of date: it begins anew."""
 
 GIB: Final = 1024.0**3
 
@@ -66,19 +75,24 @@ class Throttle:
         levels = {reading.signal: self._level(reading) for reading in readings}
         worst = max(levels, key=lambda signal: levels[signal], default=None)
         level = 0.0 if worst is None else levels[worst]
-        elapsed_s = min(before.age_s, 1 / CEILING_PER_S)
-        if level >= 1:
-            ceiling = max(LEAST_CEILING, before.share / 2) if before.share > 0 else before.ceiling
-            share = 0.0
-        else:
-            ceiling = min(1.0, before.ceiling + CEILING_PER_S * elapsed_s)
+        if before.age_s > FORGET_S:
+            start = START if any(one.signal == Signal.LIVE_P99 and one.value for one in readings) else 1.0
+            before = replace(before, share=start, ceiling=start, trusted=1.0, age_s=0.0)
+        ceiling, trusted, share = before.ceiling, before.trusted, 0.0
+        if level < 1:
+            ceiling = _grown(before)
             share = min(allowed_share(level), ceiling)
-        signal = str(worst) if worst is not None and level >= SLOW_FROM else before.signal if share < 1 else ""
+        elif before.share > 0:
+            ceiling = trusted = max(LEAST, before.share / 2)
+        signal = before.signal or str(Signal.LIVE_P99)
+        if worst is not None and level >= SLOW_FROM:
+            signal = str(worst)
         return Budget(
             level=level,
-            signal=signal,
+            signal=signal if share < 1 else "",
             share=share,
             ceiling=ceiling,
+            trusted=trusted,
             readings=[self._shown(reading, levels[reading.signal]) for reading in readings],
             age_s=0.0,
             workers=before.workers,
@@ -97,6 +111,15 @@ class Throttle:
         }
 
 
+def _grown(before: Budget) -> float:
+    """Let the ceiling grow, if it was what held the share down: one that was not reached has proved nothing."""
+    if before.share < before.ceiling:
+        return before.ceiling
+    if before.ceiling < before.trusted:
+        return min(before.trusted, before.ceiling * math.pow(QUICK_PER_S, before.age_s))
+    return min(1.0, before.ceiling * math.pow(SLOW_PER_S, before.age_s))
+
+
 def allowed_share(level: float) -> float:
     """Return the share of time that a level leaves: all below 0.7, none from 1.0 on, falling in a line between."""
     return max(0.0, min(1.0, (1 - level) / (1 - SLOW_FROM)))
@@ -109,4 +132,4 @@ def target_s(share: float) -> float:
 
 def stretch_s(expected_s: float, share: float, workers: int) -> float:
     """Return how much of everybody's budget a chunk takes up: all workers together run `share` of their time."""
-    return expected_s / (max(share, LEAST_CEILING) * workers)
+    return expected_s / (max(share, LEAST) * workers)

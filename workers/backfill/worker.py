@@ -23,6 +23,7 @@ from persistence.backfill.wake import listen
 from persistence.engine import Connection, PoolSettings, connected, create_engine
 from persistence.faults import Fault, fault_of
 from workers.backfill.closing import close
+from workers.backfill.control import BackfillControl
 from workers.backfill.labour import DRAIN_S, labour
 from workers.backfill.leasing import clearance, lease_chunk
 from workers.backfill.timesheet import Timesheet
@@ -35,6 +36,8 @@ from workers.backfill.workplace import (
     back_off_s,
 )
 
+SHOW_EVERY_S: Final = 5.0
+"""How often the metrics follow the ledger: a scraper seldom comes more often."""
 IDLE_REPORT_S: Final = 5.0
 """How often an idle worker says that it is there."""
 LOST_RACE_S: Final = 0.02
@@ -67,6 +70,7 @@ class _Worker:
         self._place = place
         self._wake = asyncio.Event()
         self._reported_at = 0.0
+        self._shown_at = 0.0
         self._turn = 0
         self._strangers: set[int] = set()
         self._failures = 0
@@ -121,7 +125,7 @@ class _Worker:
         try:
             async with asyncio.timeout(DRAIN_S), connected(place.engine) as connection:
                 await chunk_rows.give_back_all(connection, place.worker)
-                await accounts.book(connection, place.time.take())
+                await self._book(connection)
                 await accounts.leave(connection, place.worker)
                 await runs.notify(connection)
         except Exception as error:  # noqa: BLE001 (the leases run out by themselves)
@@ -141,6 +145,7 @@ class _Worker:
                 if resting.state in _COMING_TO_REST:
                     await runs.drain(connection, resting)
             await self._report(connection)
+            await self._show(connection, active)
             run = self._choose(active)
             if run is None:
                 return await self._idle(connection, active)
@@ -151,7 +156,7 @@ class _Worker:
             if run.walked and not run.claimable:
                 if await close(connection, run, walk, place.config.metrics):
                     return 0.0
-                place.turn_to(Spent.WAITING, run)
+                place.turn_to(Spent.IDLE, run)
                 return BUSY_POLL_S
             pause_s, target = await clearance(place, connection, run, walk, self._tables(active))
             if pause_s > 0:
@@ -212,15 +217,29 @@ class _Worker:
         if await runs.take(connection, run, rows):
             _log.info("backfill_begun", backfill=run.name, run=run.id, run_kind=run.kind, rows_estimated=rows)
 
+    async def _show(self, connection: Connection, active: Sequence[Run]) -> None:
+        """Let the metrics carry what the query and `watch` show of the active runs."""
+        metrics = self._place.config.metrics
+        now = time.monotonic()
+        if metrics is None or now - self._shown_at < SHOW_EVERY_S:
+            return
+        self._shown_at = now
+        control = BackfillControl(connection, self._place.definitions)
+        names = sorted({run.name for run in active if self._know(run)})
+        metrics.shown([await control.get(name) for name in names])
+
     async def _report(self, connection: Connection) -> None:
         """Say what this worker does and book its time: once a second, less often when it is idle."""
         now = time.monotonic()
-        every_s = IDLE_REPORT_S if self._place.time.spell.spent is Spent.IDLE else IDLE_POLL_S
+        every_s = IDLE_REPORT_S if self._place.time.spell == Spell(Spent.IDLE) else IDLE_POLL_S
         if now - self._reported_at < every_s:
             return
         self._reported_at = now
+        await accounts.say(connection, self._place.worker, self._place.time.spell)
+        await self._book(connection)
+
+    async def _book(self, connection: Connection) -> None:
         place = self._place
-        await accounts.say(connection, place.worker, place.time.spell)
         seconds = place.time.take()
         try:
             await accounts.book(connection, seconds)

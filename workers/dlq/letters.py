@@ -60,14 +60,14 @@ class Letter:
 
     @cached_property
     def notes(self) -> Mapping[str, str]:
-        """Our own headers."""
-        return notes_of(self.record)
+        """Our own headers; none where they may be anybody's."""
+        return notes_of(self.record) if self.is_genuine else {}
 
     @cached_property
     def judged(self) -> Replay | RejectedReplay:
         """What a worker would make of it if it came back as it is."""
         record = self.record
-        topic = self.notes.get("dlq.topic", "")
+        topic = notes_of(record).get("dlq.topic", "")
         came_back = AsReplay(
             topic, record.partition, record.offset, record.timestamp, record.key, record.value, record.headers
         )
@@ -89,7 +89,7 @@ class Letter:
     def failure(self) -> Failure:
         """What tells this failure of this message from all others; a letter that is not ours is only itself."""
         origin = self.origin
-        if origin is None or not self.is_genuine:
+        if origin is None:
             record = self.record
             return Failure(record.topic, record.partition, record.offset, _time(record.timestamp), 0)
         return Failure(origin.topic, origin.partition, origin.offset, _time(origin.timestamp_ms), origin.attempts)
@@ -103,9 +103,13 @@ class Letter:
     def place(self) -> str:
         """Where and how it failed, without what differs from message to message: what letters are grouped by."""
         detail = self.notes.get("dlq.detail", "")
-        if self.reason == "INTERNAL_ERROR":
-            return detail
-        return _SPECIFIC.sub("…", detail.partition(":")[0] if self.reason == "UNREADABLE_RECORD" else detail)
+        match self.reason:
+            case "INTERNAL_ERROR":
+                return detail
+            case "UNREADABLE_RECORD":
+                return detail.partition(":")[0]
+            case _:
+                return _SPECIFIC.sub("…", detail)
 
     @property
     def failed_at(self) -> datetime:

@@ -56,7 +56,7 @@ class TopicSurvey(LogReader):
                 if topics.commands in {request, name}:
                     await self._check_lifetime(name, planned.outcomes_kept, check)
                 await self._compare(state, topics, planned)
-            if missing.isdisjoint({request, letters}):
+            if {request, letters}.isdisjoint(missing):
                 sizes = TopicCheck()
                 await self._check_sizes(request, letters, sizes)
                 found[-1].problems += sizes.warnings  # a letter that does not fit stops its partition

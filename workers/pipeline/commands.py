@@ -11,7 +11,7 @@ outcome, which is sent when the message comes again.
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,7 +28,7 @@ from persistence.engine import Engine
 from persistence.faults import Fault, fault_of
 from persistence.outcomes import Known, LookUp, Outcome, look_up
 from persistence.product_queries import DriftWatch
-from persistence.unit_of_work import BatchUnitOfWork
+from persistence.unit_of_work import BatchUnitOfWork, Steering
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
 from workers.pipeline.delivery import Applied, Broken, Delivery, Refused, Repeated
@@ -44,6 +44,10 @@ _log = structlog.get_logger(__name__)
 
 CONFLICTS_BEFORE_HALVING: Final = 3
 """A batch that lost this many races in a row is halved: a smaller one holds its locks for less time."""
+DISPATCH_S: Final = 1.0
+"""How long the use cases of one transaction may go on; what is left of the batch is fetched again. The database ends a
+transaction that idles for 5 s, no heartbeat goes out meanwhile, and a message whose rules are hard to evaluate takes
+half a second: a batch of those would never come to its end."""
 STUBBORN_FAILURES: Final = 10
 """A lone message that times out, or meets a constraint, this often in a row is a defect; others went through."""
 
@@ -63,12 +67,13 @@ class CommandPipeline:
     new_incident: Callable[[], str]
     rule_book: RuleBook
     drift_watch: DriftWatch
+    steering: Steering
     _stubborn: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
         """Decide a batch and answer it; says how far it got."""
         with self.observer.batch(records) as watch:
-            deliveries = [self.intake.decode(record) for record in records]
+            deliveries = self.intake.decode_all(records)
             self.fault_points.reach("after_decode")
             for delivery in deliveries:
                 self.intake.identify(delivery)
@@ -124,8 +129,15 @@ class CommandPipeline:
         await self.refusal.refuse([one for one in followers if leaders[one.key].end is not None], known.mark)
 
     async def _decide(self, deliveries: Sequence[Delivery], known: LookUp, still_ours: Callable[[], bool]) -> None:
-        """Bring every message to its end, in as few transactions as it takes."""
-        pending = [delivery for delivery in deliveries if delivery.end is None]
+        """Bring every message to its end: those that run alone each by itself, in the order of the log."""
+        for number, group in enumerate(_groups([delivery for delivery in deliveries if delivery.end is None])):
+            if number > 0:  # time has passed, and a second delivery finds the outcome of its first
+                known = await self._look_again(group)
+            await self._decide_group(group, known, still_ours)
+
+    async def _decide_group(self, group: Sequence[Delivery], known: LookUp, still_ours: Callable[[], bool]) -> None:
+        """Bring every message of a group to its end, in as few transactions as it takes."""
+        pending = [delivery for delivery in group if delivery.end is None]
         conflicts = 0
         while pending:
             if not still_ours():
@@ -138,14 +150,17 @@ class CommandPipeline:
                 conflicts += 1
                 if self._must_halve(error, pending, conflicts):
                     half = len(pending) // 2
-                    await self._decide(pending[:half], known, still_ours)
+                    await self._decide_group(pending[:half], known, still_ours)
                     known = await self._look_again(pending[half:])
-                    await self._decide(pending[half:], known, still_ours)
+                    await self._decide_group(pending[half:], known, still_ours)
                 elif len(pending) == 1 and self._is_culprit(error, pending[0]):
                     pending[0].end = self._broken(pending[0], error)
                 else:
                     await asyncio.sleep(self.patience.after_conflict(conflicts))
                     known = await self._look_again(pending)
+            else:
+                if any(delivery.end is None for delivery in pending):
+                    raise GiveBackError(0)
             pending = [delivery for delivery in pending if delivery.end is None]
 
     async def _look_again(self, deliveries: Sequence[Delivery]) -> LookUp:
@@ -156,7 +171,7 @@ class CommandPipeline:
 
     async def _transact(self, pending: Sequence[Delivery], known: LookUp) -> None:
         """Run one batch in one transaction: load, dispatch, flush, store, commit."""
-        async with unit_of_work.begin(self.engine, self.rule_book, self.drift_watch) as uow:
+        async with unit_of_work.begin(self.engine, self.rule_book, self.drift_watch, self.steering) as uow:
             with self.observer.step("load"):
                 await self._load(uow, pending, known)
             with self.observer.step("dispatch"):
@@ -182,7 +197,10 @@ class CommandPipeline:
         """Give each message to its use case, in the order of the log."""
         outcomes: dict[tuple[str, str], Outcome] = {}
         seconds: dict[str, float] = defaultdict(float)
+        ends_at = time.perf_counter() + DISPATCH_S
         for delivery in pending:
+            if outcomes and time.perf_counter() > ends_at:
+                break
             if earlier := outcomes.get(delivery.key):
                 (earlier,) = uow.as_stored([earlier])
                 known = Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys, earlier.subjects)
@@ -286,6 +304,22 @@ class CommandPipeline:
             exc_info=error,
         )
         return Broken(incident, type(error).__name__, f"{type(error).__name__} in {kind[:100]} at {place_of(error)}")
+
+
+def _groups(deliveries: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """Split messages into runs of ordinary ones, which share a transaction, and single ones that share it with none."""
+    ordinary: list[Delivery] = []
+    for delivery in deliveries:
+        kind, payload = delivery.kind, delivery.payload
+        if kind is not None and payload is not None and kind.keys(payload).alone:
+            if ordinary:
+                yield ordinary
+            yield [delivery]
+            ordinary = []
+        else:
+            ordinary.append(delivery)
+    if ordinary:
+        yield ordinary
 
 
 def repeat(delivery: Delivery, stored: Known) -> Repeated | Refused:

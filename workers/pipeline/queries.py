@@ -53,7 +53,7 @@ class QueryPipeline:
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
         """Answer a batch; says how far it got."""
         with self.observer.batch(records) as watch:
-            deliveries = [self.intake.decode(record) for record in records]
+            deliveries = self.intake.decode_all(records)
             for delivery in deliveries:
                 self.intake.identify(delivery)
             retry_after_s: float | None = None
@@ -106,7 +106,7 @@ class QueryPipeline:
             for delivery in deliveries:
                 await self._read_kind(kind, [delivery], readers)
             return
-        for delivery, result in zip(deliveries, results, strict=True):
+        for delivery, result in zip(deliveries, results, strict=False):
             match result:
                 case Success(envelope):
                     delivery.end = Applied(envelope.encode(), envelope.status_code)
@@ -115,6 +115,8 @@ class QueryPipeline:
                     delivery.end = Applied(envelope.encode(), envelope.status_code)
                 case _:
                     self._fail(delivery, result)
+        if len(results) < len(deliveries):
+            raise GiveBackError(0)
 
     def _fail(self, delivery: Delivery, error: Exception) -> None:
         """Give the batch back while the database is away; answer 500 for a defect."""

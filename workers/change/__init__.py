@@ -1,0 +1,1 @@
+"""Steps of zero-downtime changes, by hand."""

@@ -1,0 +1,102 @@
+"""`catalog change`: where the zero-downtime changes stand, and their steps by hand, forth and back.
+
+A step that is refused changes nothing; the reason is one line on standard error, and the exit code is 1.
+"""
+
+import getpass
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict
+from typing import Annotated, Final, TypeVar
+
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from contracts.backfills import ChangeResult
+from persistence.engine import Engine, PoolSettings, connected, create_engine
+from persistence.faults import Fault, fault_of
+from persistence.phase_wishes import all_changes
+from persistence.phases import Heartbeat, Phase, PhaseRefusedError, UnknownPhaseError, advance, live_workers
+from workers.settings import ENV_FILES, Settings
+
+change_app = typer.Typer(no_args_is_help=True, help="Zero-downtime changes: their phases, forth and back.")
+
+T = TypeVar("T")
+
+Change = Annotated[str, typer.Argument(metavar="CHANGE", help="The change, as `catalog change show` names it.")]
+_ORDER: Final = list(Phase)
+
+
+@change_app.command()
+def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show each change with its phase, the last step that was asked for, and by which phase each worker acts."""
+    changes, workers = _run(_look)
+    if as_json:
+        found = {"changes": [asdict(one) for one in changes], "workers": [asdict(one) for one in workers]}
+        typer.echo(json.dumps(found, default=str))
+        return
+    table = Table("change", "phase", "since", "by", "last asked for", box=None)
+    for one in changes:
+        asked = f"{one.to}: {one.wish}" + (f" ({one.reason})" if one.reason else "") if one.to else ""
+        table.add_row(one.change, one.phase, f"{one.changed_at:%Y-%m-%d %H:%M:%SZ}", one.changed_by, asked)
+    Console(highlight=False).print(table)
+    for beat in workers:
+        typer.echo(f"{beat.worker} acts by {', '.join(f'{name}: {phase}' for name, phase in beat.phases.items())}")
+
+
+@change_app.command("advance")
+def advance_change(change: Change) -> None:
+    """Take a change one step on, as soon as every live worker acts by the present phase and the data is in order."""
+    _step(change, +1)
+
+
+@change_app.command()
+def back(change: Change) -> None:
+    """Take a change one step back; from `contracted` nothing leads back."""
+    _step(change, -1)
+
+
+def _step(change: str, by_steps: int) -> None:
+    async def work(engine: Engine) -> tuple[str, str]:
+        changes, _ = await _look(engine)
+        present = next((one.phase for one in changes if one.change == change), None)
+        if present is None:
+            raise UnknownPhaseError(f"there is no change {change}")
+        place = _ORDER.index(Phase(present)) + by_steps
+        if not 0 <= place < len(_ORDER):
+            raise PhaseRefusedError(
+                f"{change} is {present}: there is no phase {'after' if by_steps > 0 else 'before'} it"
+            )
+        return await advance(engine, change, _ORDER[place], by=getpass.getuser()), _ORDER[place]
+
+    before, after = _run(work)
+    typer.echo(f"{change}: {before} -> {after}")
+
+
+async def _look(engine: Engine) -> tuple[Sequence[ChangeResult], Sequence[Heartbeat]]:
+    async with connected(engine) as connection:
+        return await all_changes(connection), await live_workers(connection)
+
+
+def _run(work: Callable[[Engine], Awaitable[T]]) -> T:
+    """Run it with an engine; what an operator can mend is one line and exit code 1."""
+
+    async def with_engine() -> T:
+        url = Settings.load(*ENV_FILES).database.url.get_secret_value()
+        engine = create_engine(url, PoolSettings(size=1, max_overflow=1), "catalog-cli")
+        try:
+            return await work(engine)
+        finally:
+            await engine.dispose()
+
+    try:
+        return uvloop.run(with_engine())
+    except (PhaseRefusedError, UnknownPhaseError) as error:
+        typer.echo(f"error: {error}", err=True)
+    except Exception as error:
+        if fault_of(error) is Fault.DEFECT:
+            raise
+        typer.echo(f"error: the database cannot be used ({type(error).__name__})", err=True)
+    raise typer.Exit(1)
