@@ -1,4 +1,4 @@
-"""`make run`: the whole system on this machine, and a short scenario through Kafka."""
+"""`make run`: the whole system on this machine, a short scenario through Kafka, and a change under live traffic."""
 
 import asyncio
 import contextlib
@@ -20,13 +20,19 @@ from rich.table import Table
 
 from workers import bootstrap
 from workers.checks import StartRefusedError
+from workers.demo_change import Demonstration, DemonstrationError, prepare
 from workers.scenario import Seen, Step, problem, scenario
 from workers.settings import Settings
 from workers.stack.embedded import EmbeddedStack
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 25.0
-ROLES: Final = ("commands", "queries")
+ROLES: Final = ("commands", "queries", "backfill")
+PRODUCTS: Final = 3_000
+PRODUCTS_ONCE: Final = 1_000
+"""How many the catalogue's change finds; `make run ONCE=1` is to be quick."""
+LIVE_P99_MS: Final = "2000"
+"""The budget of the live traffic on a machine that runs everything at once, and has only just begun."""
 
 _console = Console()
 
@@ -51,13 +57,13 @@ def run_demo(state: Path, *, once: bool) -> int:
             _console.print(notice, highlight=False)
         os.environ.update({name: value for name, value in env.as_env().items() if name not in os.environ})
         settings = Settings.load()
-        with _console.status("Creating topics, migrating the database …"):
-            uvloop.run(_set_up(settings))
+        with _console.status("Creating topics, migrating the database, making products …"):
+            can_change = uvloop.run(_set_up(settings, PRODUCTS_ONCE if once else PRODUCTS))
         with _workers(state) as processes:
             with _console.status("Starting the workers …"):
                 urls = _wait_until_ready(processes)
             stack.update_env(urls)
-            failed = uvloop.run(_play(settings))
+            failed = uvloop.run(_play(settings)) + (uvloop.run(_change(settings)) if can_change else 0)
             if once:
                 return 1 if failed else 0
             _say_how(state, urls)
@@ -74,8 +80,14 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-async def _set_up(settings: Settings) -> None:
+async def _set_up(settings: Settings, products: int) -> bool:
+    """Make everything that is needed; says whether the catalogue's change can be shown."""
     await asyncio.gather(bootstrap.create_topics(settings), bootstrap.migrate(settings))
+    engine = bootstrap.engine_of(settings, "catalog-demo")
+    try:
+        return await prepare(engine, products)
+    finally:
+        await engine.dispose()
 
 
 @contextlib.contextmanager
@@ -89,7 +101,12 @@ def _workers(state: Path) -> Iterator[list[_Process]]:
             with log.open("ab") as output:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "workers.cli", "worker", role],
-                    env={**os.environ, "METRICS_URL_FILE": str(url_file), "WORKER_NAME": f"{role}-1"},
+                    env={
+                        "BACKFILL_LIVE_P99_MS": LIVE_P99_MS,
+                        **os.environ,
+                        "METRICS_URL_FILE": str(url_file),
+                        "WORKER_NAME": f"{role}-1",
+                    },
                     stdout=output,
                     stderr=output,
                     start_new_session=True,  # Ctrl-C is ours: the workers are stopped in order
@@ -147,6 +164,17 @@ async def _play(settings: Settings) -> int:
     return failed
 
 
+async def _change(settings: Settings) -> int:
+    """Move the catalogue to its new column while requests go on; returns 1 where that went wrong."""
+    try:
+        async with bootstrap.asking(settings) as client:
+            await Demonstration(client, _console, uuid.uuid4().hex[:8])()
+    except DemonstrationError as error:
+        _console.print(f"[red]The change of the catalogue went wrong:[/red] {error}", highlight=False)
+        return 1
+    return 0
+
+
 async def _ask(
     client: bootstrap.Client, step: Step, seen: Seen, caller: bootstrap.Caller
 ) -> tuple[Mapping[str, object], Mapping[str, str]]:
@@ -166,6 +194,8 @@ def _say_how(state: Path, urls: Mapping[str, str]) -> None:
         highlight=False,
     )
     _console.print("  .venv/bin/catalog ask search_customers '{\"limit\": 5}'", markup=False, highlight=False)
+    _console.print("  .venv/bin/catalog backfill list", highlight=False)
+    _console.print("  .venv/bin/catalog change show", highlight=False)
     _console.print(f"Addresses for other clients: {state / 'stack.env'}", highlight=False)
     for name, url in urls.items():
         _console.print(f"{name}: {url}", highlight=False)

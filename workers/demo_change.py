@@ -20,8 +20,8 @@ from rich.table import Table
 from persistence import counters
 from persistence.backfill.states import ACTIVE
 from persistence.engine import Engine, connected
-from persistence.phases import PRODUCT_CATALOG, Phase, advance
 from persistence.phase_wishes import find_change
+from persistence.phases import PRODUCT_CATALOG, Phase, advance
 from persistence.seed import SEEDED_PRODUCTS, SeedSizes, seed
 from workers import bootstrap
 
@@ -120,8 +120,10 @@ class Demonstration:
     async def _advance(self, status: Status, to: Phase) -> None:
         status.update(f"Advancing to {to}, as soon as every worker follows")
         await self._operate("advance_phase", {"change": PRODUCT_CATALOG, "to": to})
-        while (change := (await self._view())["change"])["wish"] == "waiting":
+        change = (await self._view())["change"]
+        while change["wish"] == "waiting":
             await asyncio.sleep(LOOK_EVERY_S)
+            change = (await self._view())["change"]
         if change["wish"] == "refused":
             raise DemonstrationError(str(change["reason"]))
 
@@ -193,8 +195,8 @@ class Demonstration:
             table.add_row(f"{when} the change", str(len(seconds)), f"{p99(seconds) * 1000:.0f} ms")
         self.console.print(table)
         self.console.print(
-            f"{moved['rows_done']} rows filled in {moved['seconds']:.2f} s, verified; {self._commands} commands meanwhile;"
-            " reads come from the new column now.",
+            f"{moved['rows_done']} rows filled in {moved['seconds']:.2f} s, and verified; {self._commands} commands"
+            " meanwhile; reads come from the new column now.",
             highlight=False,
         )
 

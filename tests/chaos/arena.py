@@ -85,7 +85,6 @@ class Parts:
             stack._choose_ports([*self.proxies], memory)
             memory.save(stack.state)
         env = stack.environment()
-        self._stacks = {"postgres": stack, "redis": stack}
         plain = env.kafka_bootstrap_servers.split(",")
         behind = stack.listener_servers(LISTENER).split(",")
         for name, direct, hidden in zip(self.brokers, plain, behind, strict=True):
@@ -95,10 +94,10 @@ class Parts:
             self._stacks[name] = self._stack(**{"advertised.listeners": listeners})
         self.proxies["postgres"].lead_to(*_address(env.database_url))
         self.proxies["redis"].lead_to(*_address(env.redis_url))
-        if len(self.brokers) == 1:
-            self._stacks["kafka"].up()
-        else:  # a first start is one of all brokers, with the same settings
-            stack.up()
+        first = stack if len(self.brokers) > 1 else self._stacks["kafka"]
+        self._stacks |= {"postgres": first, "redis": first}
+        first.up()
+        if first is stack:  # several brokers cannot be given their own settings when they start together
             for name in self.brokers:
                 self.stop(name, "clean")
                 self.start(name)

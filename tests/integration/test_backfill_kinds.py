@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from persistence.engine import PoolSettings, create_engine
+from tests.command_line import catalog
 from tests.direct import Direct
 from tests.system import Reply, System
 
@@ -128,6 +129,21 @@ async def test_what_cannot_be_is_refused(system: System) -> None:
     listed = await system.query("list_backfills")
     names = [one["name"] for one in listed.data["items"]]
     assert (listed.envelope["message"], CHANGE in names) == (f"Found {len(names)} Backfill(s)", True)
+
+
+async def test_changes_are_stepped_by_hand(system: System) -> None:
+    """`catalog change` shows, steps forth and back, and ends with 1 and the reason where a step is refused."""
+    forth = await catalog(system, "change", "advance", CHANGE)
+    assert forth.out == "product_catalog: expanded -> dual_write\n"
+    await system.fetch(SEED, 1)
+    refused = await catalog(system, "change", "advance", CHANGE, code=1)
+    assert refused.err.startswith("error: product_catalog cannot go to backfilled: 1 products have no new_catalog")
+    back = await catalog(system, "change", "back", CHANGE)
+    assert back.out == "product_catalog: dual_write -> expanded\n"
+    shown = json.loads((await catalog(system, "change", "show", "--json")).out)["changes"][0]
+    assert (shown["phase"], shown["changed_by"], shown["wish"]) == ("expanded", "olga", None)
+    assert "there is no phase before it" in (await catalog(system, "change", "back", CHANGE, code=1)).err
+    assert "there is no change no_such" in (await catalog(system, "change", "back", "no_such", code=1)).err
 
 
 @pytest.fixture

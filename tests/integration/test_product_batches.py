@@ -11,9 +11,10 @@ from sqlalchemy import event
 
 from handlers.commands import COMMANDS
 from handlers.rules import RuleBook
-from persistence import unit_of_work
+from persistence import product_queries, unit_of_work
 from persistence.engine import Engine, PoolSettings, connected, create_engine, transaction
 from persistence.phases import Phase, catalogue_columns
+from persistence.product_queries import CatalogueReads, ProductTable
 from tests.batches import NOW, Batches, context
 from tests.in_memory.unit_of_work import Asking, read
 from tests.integration.postgres_catalogue import PostgresCatalogue, declared
@@ -169,6 +170,26 @@ async def test_drift_is_told_on_write(engine: Engine, catalogue: PostgresCatalog
         await uow.flush()
         await uow.commit()
     assert drift.compared == [(2, 1)]
+
+
+async def test_drift_is_sampled_on_read(
+    engine: Engine, catalogue: PostgresCatalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Now and then a read compares both columns, as long as both are written."""
+    monkeypatch.setattr(product_queries, "SAMPLED_ONE_IN", 2)
+    await catalogue.apply(create("A"), create("B"))
+    await enter(engine, Phase.READING_NEW)
+    await sql(engine, """update products set new_catalog = '{"n": 1}' where mnemonic = 'A'""")
+    await sql(engine, "update products set new_catalog = '{}' where mnemonic = 'B'")
+    drift = Drift()
+    table = ProductTable(engine, CatalogueReads(drift))
+    for _ in range(4):
+        await table.get_many(["A", "B"])
+    assert drift.compared == [(2, 1)] * 2
+    await enter(engine, Phase.CONTRACTED)
+    for _ in range(4):
+        await table.get_many(["A", "B"])
+    assert drift.compared == [(2, 1)] * 2
 
 
 # Legacy rules --------------------------------------------------------------------------------------------------------

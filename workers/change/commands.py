@@ -26,6 +26,10 @@ change_app = typer.Typer(no_args_is_help=True, help="Zero-downtime changes: thei
 T = TypeVar("T")
 
 Change = Annotated[str, typer.Argument(metavar="CHANGE", help="The change, as `catalog change show` names it.")]
+Operator = Annotated[
+    str | None,
+    typer.Option("--operator", envvar="CATALOG_OPERATOR", help="Your name, for the record; the user's else."),
+]
 _ORDER: Final = list(Phase)
 
 
@@ -47,18 +51,18 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @change_app.command("advance")
-def advance_change(change: Change) -> None:
+def advance_change(change: Change, operator: Operator = None) -> None:
     """Take a change one step on, as soon as every live worker acts by the present phase and the data is in order."""
-    _step(change, +1)
+    _step(change, +1, operator or getpass.getuser())
 
 
 @change_app.command()
-def back(change: Change) -> None:
+def back(change: Change, operator: Operator = None) -> None:
     """Take a change one step back; from `contracted` nothing leads back."""
-    _step(change, -1)
+    _step(change, -1, operator or getpass.getuser())
 
 
-def _step(change: str, by_steps: int) -> None:
+def _step(change: str, by_steps: int, operator: str) -> None:
     async def work(engine: Engine) -> tuple[str, str]:
         changes, _ = await _look(engine)
         present = next((one.phase for one in changes if one.change == change), None)
@@ -69,7 +73,7 @@ def _step(change: str, by_steps: int) -> None:
             raise PhaseRefusedError(
                 f"{change} is {present}: there is no phase {'after' if by_steps > 0 else 'before'} it"
             )
-        return await advance(engine, change, _ORDER[place], by=getpass.getuser()), _ORDER[place]
+        return await advance(engine, change, _ORDER[place], by=operator), _ORDER[place]
 
     before, after = _run(work)
     typer.echo(f"{change}: {before} -> {after}")

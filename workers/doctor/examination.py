@@ -131,6 +131,10 @@ async def _restore(survey: TopicSurvey, engine: Engine, settings: Settings, topi
         return  # said already
     if compared.case in {Case.DATABASE_OLDER, Case.TOPIC_OLDER}:
         yield failing("restore", f"{compared.case.value}: {compared.evidence}", _PROCEDURE)
+    elif compared.case is Case.DATABASE_MAY_BE_OLDER:
+        yield warning(
+            "restore", f"{compared.case.value}: {compared.evidence}", "if it was restored: workers/RESTORE.md"
+        )
     else:
         yield ok("restore", compared.case.value)
     letters = sum(end - first for span in spans for first, end in span.values())

@@ -37,6 +37,7 @@ class Case(Enum):
     NOTHING_YET = "no command has been decided yet"
     CONSISTENT = "offsets and outcomes agree"
     DATABASE_OLDER = "the database is older than the offsets"
+    DATABASE_MAY_BE_OLDER = "the database may be older than the offsets"
     TOPIC_OLDER = "the topic is older than the database"
 
 
@@ -70,9 +71,7 @@ class Restore:
             return Comparison(Case.NOTHING_YET)
         if evidence := await self._topic_is_older(spans, committed, stored):
             return Comparison(Case.TOPIC_OLDER, evidence)
-        if evidence := await self._database_is_older(spans, committed, stored):
-            return Comparison(Case.DATABASE_OLDER, evidence)
-        return Comparison(Case.CONSISTENT)
+        return await self._database_compared(spans, committed, stored)
 
     async def plan_rewind(self, *, to_start: bool) -> list[Rewind]:
         """Say where the group should go on: after the last stored outcome of each partition, or from its start.
@@ -112,9 +111,9 @@ class Restore:
         return None
 
     # The database --------------------------------------------------------------------------------------------------
-    async def _database_is_older(
+    async def _database_compared(
         self, spans: Mapping[int, tuple[int, int]], committed: Offsets, stored: Sequence[StoredAt]
-    ) -> str | None:
+    ) -> Comparison:
         last_stored = {one.partition: one.offset for one in stored}
         looked_at = {
             number: (max(spans[number][0], offset - LOOKED_AT, last_stored.get(number, -1) + 1), offset)
@@ -123,31 +122,27 @@ class Restore:
         records = [record async for record in self.reader.read(self.topics.commands, looked_at)]
         missing = await self._without_outcome(sorted(records, key=lambda record: record.timestamp))
         if not missing:
-            return None
-        first = _minute(min(one.stamped_at for one in missing))
-        if not stored:
-            return f"{len(missing)} commands were acknowledged, from {first} on, and there is no outcome at all"
-        newest = _minute(max(one.decided_at for one in stored))
-        return (
-            f"{len(missing)} of the last commands that were acknowledged have no outcome, from {first} on;"
-            f" the newest outcome was decided at {newest}"
-        )
+            return Comparison(Case.CONSISTENT)
+        evidence = f"{len(missing)} of the last commands that were acknowledged have no outcome"
+        if all(one.headers.deadline_ms is not None for one in missing):
+            return Comparison(
+                Case.DATABASE_MAY_BE_OLDER, f"{evidence}; each had a deadline, and may have been refused for that"
+            )
+        since = _minute(min(one.stamped_at for one in missing))
+        newest = f"was decided at {_minute(max(one.decided_at for one in stored))}" if stored else "does not exist"
+        return Comparison(Case.DATABASE_OLDER, f"{evidence}, from {since} on; the newest outcome {newest}")
 
     async def _without_outcome(self, records: Sequence[Record]) -> list[Delivery]:
-        """Find commands that must have left an outcome and have none.
+        """Find commands that must have left an outcome, but for their deadline, and have none.
 
-        Left out are those that may have been refused: for their deadline, by the rate, for a defect (put aside).
+        Left out are those that may have been refused by the rate, or for a defect (put aside).
         """
         deliveries = [self.intake.decode(record) for record in records]
         for delivery in deliveries:
             self.intake.identify(delivery)
         known = await look_up(self.engine, list({one.key for one in deliveries if one.end is None}))
         await self.refusal.refuse(deliveries, known.mark)
-        missing = [
-            one
-            for one in deliveries
-            if one.end is None and one.headers.deadline_ms is None and one.key not in known.known
-        ]
+        missing = [one for one in deliveries if one.end is None and one.key not in known.known]
         if not missing:
             return []
         aside = await self._put_aside(min(one.record.timestamp for one in missing))
