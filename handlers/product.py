@@ -113,7 +113,7 @@ class ProductRepository(Protocol):
     """Products as a command sees them. What is saved is seen by the messages after it in the batch."""
 
     async def find(self, mnemonic: str) -> Product | None:
-        """Find a product by its mnemonic."""
+        """Find a product by its mnemonic; of one that is only held, the catalogue is not loaded: it is empty."""
         ...
 
     async def save(self, product: Product) -> None:

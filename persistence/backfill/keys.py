@@ -50,7 +50,11 @@ class KeyShape:
     @property
     def as_text(self) -> str:
         """The key of a row as an array of text."""
-        return f"array[{', '.join(f'{self.table}.{column.name}::text' for column in self.columns)}]"
+        return self.as_text_of(self.table)
+
+    def as_text_of(self, relation: str) -> str:
+        """Return the key as an array of text, out of a relation with the key's columns."""
+        return f"array[{', '.join(f'{relation}.{column.name}::text' for column in self.columns)}]"
 
     def within(self, bounds: Bounds) -> str:
         """Say that a row's key lies within bounds; `$1` (and `$2`) are `bounds.arguments()`."""

@@ -19,8 +19,25 @@ _TYPES: Final = """
 select a.attname as name, format_type(a.atttypid, null) as sql_type
 from pg_attribute a
 where a.attrelid = to_regclass($1) and a.attname = any($2::text[]) and a.attnum > 0 and not a.attisdropped"""
-_WITHOUT_EQUALITY: Final = frozenset({"json", "xml", "point", "box", "path", "polygon", "circle", "line", "lseg"})
-"""Types that can be compared only as text."""
+_AS_TEXT: Final = frozenset(
+    {
+        "bit",
+        "bit varying",
+        "box",
+        "circle",
+        "json",
+        "line",
+        "lseg",
+        "money",
+        "path",
+        "point",
+        "polygon",
+        "tsquery",
+        "tsvector",
+        "xml",
+    }
+)
+"""Types without equality or hash: they are compared as text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +55,11 @@ class Walk:
         """Find the key that lies `rows` rows after `low`: where the next chunk ends. No row: the table ends first."""
         bounds = Bounds(low, None)
         skip = len(bounds.arguments()) + 1
+        # The key becomes text outside: inside it would for every row that is skipped.
         sql = (
-            f"select {self.shape.as_text} from {self.shape.table} where {self.shape.within(bounds)}"
-            f" order by {self.shape.order} offset ${skip}::bigint limit 1"
+            f"select {self.shape.as_text_of('edge')} from ("
+            f"select {self.shape.order} from {self.shape.table} where {self.shape.within(bounds)}"
+            f" order by {self.shape.order} offset ${skip}::bigint limit 1) as edge"
         )
         return sql, [*bounds.arguments(), rows]
 
@@ -204,7 +223,7 @@ class Walk:
         return [f"({self.definition.expected})"], [f"({self.definition.actual})"]
 
     def _comparable(self, column: str, sql: str) -> str:
-        return f"({sql})::text" if self.types[column] in _WITHOUT_EQUALITY else sql
+        return f"({sql})::text" if self.types[column] in _AS_TEXT else sql
 
     def _digest(self, expression: str, condition: str) -> str:
         keys = self.shape.order
@@ -218,24 +237,28 @@ class Walk:
         """Compare row by row, each expression computed once (OFFSET 0 keeps the planner from writing it out twice).
 
         The digests are the exclusive or of a 64-bit hash of key and values, so the order of rows does not matter, and
-        a key makes each row's hash its own.
+        a key makes each row's hash its own. Equal values have equal hashes: those of a target are only computed where
+        it differs.
         """
+        keys = [f"k{place}" for place in range(len(self.shape.columns))]
         places = range(len(expected))
-        columns = [f"{sql} as e{place}" for place, sql in enumerate(expected)]
+        columns = [f"{self.shape.table}.{key.name} as k{place}" for place, key in enumerate(self.shape.columns)]
+        columns += [f"{sql} as e{place}" for place, sql in enumerate(expected)]
         columns += [f"{sql} as a{place}" for place, sql in enumerate(actual)]
         columns.append(f"({self.definition.todo}) as todo")
         differs = " or ".join(f"e{place} is distinct from a{place}" for place in places) or "false"
 
-        def digest(side: str) -> str:
-            values = ", ".join(["key", *(f"{side}{place}" for place in places)])
-            return f"bit_xor(hash_record_extended(row({values}), 0))" if places else "null::bigint"
+        def hashed(side: str) -> str:
+            values = ", ".join([*keys, *(f"{side}{place}" for place in places)])
+            return f"hash_record_extended(row({values}), 0)" if places else "null::bigint"
 
+        key = f"array[{', '.join(f'{name}::text' for name in keys)}]"
         return (
-            f"select count(*) as rows, count(*) filter (where todo) as left,"
-            f" {digest('e')} as expected, {digest('a')} as actual,"
-            f" count(*) filter (where {differs}) as differing,"
-            f" min(key) filter (where todo or {differs}) as sample"
-            f" from (select {self.shape.as_text} as key, {', '.join(columns)} from {source} offset 0) as compared"
+            "select count(*) as rows, count(*) filter (where todo) as left, bit_xor(hash) as expected,"
+            f" bit_xor(case when differs then {hashed('a')} else hash end) as actual,"
+            f" count(*) filter (where differs) as differing, min({key}) filter (where todo or differs) as sample"
+            f" from (select *, {differs} as differs, {hashed('e')} as hash"
+            f" from (select {', '.join(columns)} from {source} offset 0) as valued offset 0) as compared"
         )
 
 

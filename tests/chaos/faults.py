@@ -19,6 +19,8 @@ AFTER_SESSION_S: Final = 5.0
 """Longest time from the end of a killed worker's session to the first reply of its partitions."""
 PATIENCE_S: Final = 60.0
 """After it, a partition that gives no reply is given up."""
+CALM_WITHIN_S: Final = 20.0
+"""What an earlier fault left over has so long to be worked off before the next one."""
 BEYOND_TIME_OUTS_S: Final = 16.0
 """A database as slow as that has every transaction time out."""
 USUAL_WORKERS: Final = 2
@@ -278,7 +280,7 @@ async def strike(stage: Stage, fault: str) -> list[Recovery]:
     """Let one fault happen, and wait after each of its strikes until the deployment has recovered."""
     recoveries = []
     for one in FAULTS[fault]:
-        await stage.traffic.calm(PATIENCE_S)
+        await stage.traffic.calm(CALM_WITHIN_S)
         watch = stage.traffic.watch()
         struck = await one(stage)
         recoveries.append(await recover(stage, fault, struck, watch))
@@ -288,7 +290,7 @@ async def strike(stage: Stage, fault: str) -> list[Recovery]:
 
 async def strike_together(stage: Stage, faults: Sequence[str]) -> list[Recovery]:
     """Let several faults happen at once; all must be recovered from once the last part is back."""
-    await stage.traffic.calm(PATIENCE_S)
+    await stage.traffic.calm(CALM_WITHIN_S)
     watch = stage.traffic.watch()
     struck = await asyncio.gather(*(one(stage) for fault in faults for one in FAULTS[fault]))
     last = max(struck, key=lambda one: one.at + one.bound_s)

@@ -31,7 +31,7 @@ DEAF: Final = "deaf"
 """The name of the reply topic that takes nothing: on one broker it does not exist, on three it is on the last alone."""
 DEAF_SHARE: Final = 0.2
 """Of all messages, while some are to be answered on a deaf topic."""
-CALM_S: Final = 1.0
+CALM_S: Final = 2.0
 _POLL_S: Final = 0.02
 
 Inspection = Callable[[Ledger, str], Awaitable[Sequence[Deviation]]]

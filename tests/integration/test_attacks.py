@@ -7,12 +7,15 @@ dead letter and every row of the database is accounted for.
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
+import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
 from aiokafka.client import AIOKafkaClient
@@ -20,11 +23,14 @@ from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from contracts.registry import KINDS
+from contracts.topics import Topics
 from tests.integration.attack_table import (
     AUDIENCE,
     DEAD_LETTER,
     EC_KEY,
     ISSUER,
+    KIB,
     OPERATOR_KEY,
     OTHER,
     RSA_KEY,
@@ -39,7 +45,12 @@ from tests.integration.attack_table import (
     request,
     token,
 )
-from tests.system import System
+from tests.system import SECRET, System
+from workers.admission.identity import Verifier
+from workers.admission.keys import Keyring, KeySource
+from workers.admission.reply_topics import ReplyTopics
+from workers.pipeline.intake import Intake
+from workers.pipeline.replays import Replays
 
 
 class Deployment:
@@ -47,6 +58,19 @@ class Deployment:
 
     def __init__(self, system: System) -> None:
         self.system = system
+
+    async def guard(self) -> None:
+        """Make a product whose rule takes 50,000 steps, which is all that one message may take."""
+        slow = {"properties": {"n": {"items": {"not": {"anyOf": [{"const": -n} for n in range(1, 400)]}}}}}
+        rule = {"name": "slow", "parameters": slow, "start_date": "2020-01-01"}
+        for kind, payload in (
+            ("create_customer", {"name": "V", "email": "v@example.com", "customer_id": VICTIM}),
+            ("create_product", {"mnemonic": "GUARDED", "overview": ""}),
+            ("set_validation_rules", {"mnemonic": "GUARDED", "rules": [rule]}),
+        ):
+            version = {"version": 2} if kind == "create_product" else {}
+            answer = await self.ask("commands", request(kind, payload, **version))
+            assert answer["type"] == "success", answer
 
     async def start(self) -> None:
         """Start both workers; make the victim's reply topic."""
@@ -85,16 +109,12 @@ class Deployment:
 
     async def furnish(self) -> tuple[Mapping[str, Any], Letter]:
         """Put in place what is attacked; return a page with a cursor, and a dead letter of ours."""
-        slow = {"properties": {"n": {"items": {"not": {"anyOf": [{"const": -n} for n in range(1, 400)]}}}}}
-        rule = {"name": "slow", "parameters": slow, "start_date": "2020-01-01"}
+        await self.guard()
         for sub, message_id, kind, payload in (
             ("victim", "victims", "create_customer", {"name": "Victim", "email": "victim@example.com"}),
             ("victim", "taken", "create_customer", {"name": "Victim", "email": "taken@example.com"}),
-            ("tester", "1", "create_customer", {"name": "V", "email": "v@example.com", "customer_id": VICTIM}),
             ("tester", "2", "create_customer", {"name": "V", "email": "w@example.com", "customer_id": OTHER}),
             ("tester", "3", "create_product", {"mnemonic": "PLAIN", "overview": ""}),
-            ("tester", "4", "create_product", {"mnemonic": "GUARDED", "overview": ""}),
-            ("tester", "5", "set_validation_rules", {"mnemonic": "GUARDED", "rules": [rule]}),
         ):
             version = {"version": 2} if kind == "create_product" else {}
             answer = await self.ask("commands", request(kind, payload, **version), sub, message_id)
@@ -251,3 +271,72 @@ async def test_attacks(system: System) -> None:
     assert (await under_attack.ask("queries", request("customer_analytics", {})))["statusCode"] == 200
     await system.fetch("update outcome_mark set stamped_before = $1", mark)
     await go_through(too_old, under_attack)
+
+
+@pytest.mark.parametrize("side", ["commands", "queries"])
+async def test_batches_that_take_long(system: System, side: str) -> None:
+    """Thirty messages, each with all the work that one may make: they end, and other partitions need not wait for it."""
+    under_attack = Deployment(system)
+    await system.start("commands")
+    await under_attack.guard()
+    many = {"n": list(range(300))}
+    line = {"mnemonic": "GUARDED", "quantity": 1, "unit_price": "1", "attributes": many}
+    slow, quick = request("place_order", {"customer_id": VICTIM, "lines": [line]}), creation()
+    if side == "queries":
+        await system.start("queries")
+        slow, quick = (
+            request("validate_product_data", {"mnemonic": "GUARDED", "data": many}),
+            request("search_customers", {}),
+        )
+    heavy = [await system.send(side, slow, partition=0) for _ in range(30)]
+    light = await system.send(side, quick, partition=1)
+    first = await system.reply(light, timeout_s=60)
+    last = [await system.reply(correlation_id, timeout_s=90) for correlation_id in heavy][-1]
+    assert first.status < 300
+    assert "too many steps" in last.raw.decode()
+    assert first.at < last.at
+    assert await system.dead_letters(side) == []
+
+
+def test_bodies_that_take_long() -> None:
+    """The costliest bodies are decoded for about a second at once, and a partition with a quick one is not left out."""
+    body = b'{"kind":"create_customer","payload":{"x":[' + b",".join([b"1e300"] * 42_000) + b"]}}"
+    assert len(body) < 256 * KIB
+    records = [Stored(0, offset, body) for offset in range(200)] + [Stored(1, 0, creation())]
+    started = time.perf_counter()
+    deliveries = an_intake().decode_all(records)
+    assert time.perf_counter() - started < 10
+    assert [delivery.record.offset for delivery in deliveries if delivery.record.partition == 0] == list(
+        range(len(deliveries) - 1)
+    )
+    assert deliveries[1].record.partition == 1
+    assert 2 <= len(deliveries) < len(records)
+
+
+def test_headers_that_take_long() -> None:
+    """A hundred thousand headers, whatever their names, are read in a moment."""
+    for name in ("x", "é", "\udcff"):
+        record = Stored(0, 0, creation(), [(name, b"")] * 100_000)
+        started = time.perf_counter()
+        an_intake().decode_all([record])
+        assert time.perf_counter() - started < 5
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A record of a log."""
+
+    partition: int
+    offset: int
+    value: bytes
+    headers: Sequence[Header] = (("message_id", b"m"),)
+    topic: str = "catalog.commands"
+    timestamp: int = 0
+    key: bytes | None = None
+
+
+def an_intake() -> Intake:
+    """Make the first step of a worker's pipeline."""
+    verifier = Verifier(Keyring(KeySource(secret=SECRET.encode()), time.monotonic, print))
+    topics, key = Topics("catalog"), b"k" * 32
+    return Intake(topics, KINDS, verifier, ReplyTopics({}, "catalog"), key, needs_answer=False, replays=Replays(key))

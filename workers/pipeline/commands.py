@@ -92,6 +92,11 @@ class CommandPipeline:
                     await self.answering.answer(decided)
             except BrokerAwayError:
                 return Progress({}, self.patience.broker_away())
+            except Exception as error:
+                if fault_of(error) is Fault.DEFECT:
+                    raise
+                # Neither Redis nor Postgres took the cache keys to clear: no reply may go out before one of them has.
+                return Progress({}, self.patience.database_away())
             self.fault_points.reach("before_ack")
             if retry_after_s is None:
                 self.patience.all_well()
