@@ -21,7 +21,7 @@ from workers.backfill.commands import backfill_app
 from workers.change.commands import change_app
 from workers.dlq.commands import app as dlq_app
 from workers.doctor.commands import doctor, offsets_app
-from workers.settings import ENV_FILES, Settings, SettingsError
+from workers.settings import Settings, SettingsError
 from workers.stack.errors import StackError
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ class OperatorError(Exception):
 
 def settings() -> Settings:
     """Read the settings of this call: environment, `.env`, and the embedded stack's own file where there is one."""
-    return Settings.load(*ENV_FILES)
+    return Settings.load()
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -194,11 +194,11 @@ class Settings:
 
     @classmethod
     def load(cls, *env_files: Path) -> Self:
-        """Read the environment over the files (later ones first) over the defaults.
+        """Read the environment over the files (`ENV_FILES`; later ones first) over the defaults.
 
         Raises `SettingsError` with a line per error.
         """
-        env_file = env_files or None
+        env_file = env_files or ENV_FILES
         errors: list[str] = []
         process = _build(Process, env_file, {}, errors)
         defaults = _DEFAULTS[process.environment] if process else {}
@@ -256,7 +256,7 @@ G = TypeVar("G", bound=Group)
 
 
 def _build(
-    model: type[G], env_file: tuple[Path, ...] | None, defaults: Mapping[str, str], errors: list[str]
+    model: type[G], env_file: tuple[Path, ...], defaults: Mapping[str, str], errors: list[str]
 ) -> G | None:
     known = {field.alias for field in model.model_fields.values()}
     given: dict[str, Any] = {name: value for name, value in defaults.items() if name in known}

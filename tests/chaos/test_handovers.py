@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from typing import Final
+from typing import Final, Self
 
 import pytest
 from rich.console import Console
@@ -11,8 +11,8 @@ from tests.chaos.traffic import Traffic, Watch
 from tests.system import System, WorkerProcess
 from workers.verify.run import Account, Plan
 
-RATE_PER_S: Final = 150.0
-ACTORS: Final = 32
+RATE_PER_S: Final = 80.0
+ACTORS: Final = 24
 UNTIL_STOPPED_S: Final = 600.0
 DRAIN_S: Final = 30.0
 LATEST_REPLY_S: Final = 3.0
@@ -29,7 +29,7 @@ class Handovers:
         self.costs: dict[str, float] = {}
         """What was done, and the longest time in which a partition gave no reply meanwhile, in seconds."""
 
-    async def __aenter__(self) -> "Handovers":
+    async def __aenter__(self) -> Self:
         await self.traffic.__aenter__()
         self._running = asyncio.create_task(self.traffic.run(), name="traffic")
         await self.traffic.recovered(self.traffic.watch(), SETTLE_S)

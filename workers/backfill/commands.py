@@ -18,7 +18,7 @@ from persistence.faults import Fault, fault_of
 from workers.backfill.control import BackfillControl, RunView
 from workers.backfill.picture import listing, picture
 from workers.backfill.workplace import RELEASED
-from workers.settings import ENV_FILES, Settings
+from workers.settings import Settings
 
 WATCH_EVERY_S: Final = 0.5
 """How often `watch` looks."""
@@ -140,7 +140,7 @@ async def _act(engine: Engine, act: Callable[[BackfillControl], Awaitable[T]]) -
 
 
 async def _with_engine(work: Callable[[Engine], Awaitable[T]]) -> T:
-    url = Settings.load(*ENV_FILES).database.url.get_secret_value()
+    url = Settings.load().database.url.get_secret_value()
     engine = create_engine(url, PoolSettings(size=1, max_overflow=0), "catalog-cli")
     try:
         return await work(engine)

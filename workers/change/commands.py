@@ -19,7 +19,7 @@ from persistence.engine import Engine, PoolSettings, connected, create_engine
 from persistence.faults import Fault, fault_of
 from persistence.phase_wishes import all_changes
 from persistence.phases import Heartbeat, Phase, PhaseRefusedError, UnknownPhaseError, advance, live_workers
-from workers.settings import ENV_FILES, Settings
+from workers.settings import Settings
 
 change_app = typer.Typer(no_args_is_help=True, help="Zero-downtime changes: their phases, forth and back.")
 
@@ -88,7 +88,7 @@ def _run(work: Callable[[Engine], Awaitable[T]]) -> T:
     """Run it with an engine; what an operator can mend is one line and exit code 1."""
 
     async def with_engine() -> T:
-        url = Settings.load(*ENV_FILES).database.url.get_secret_value()
+        url = Settings.load().database.url.get_secret_value()
         engine = create_engine(url, PoolSettings(size=1, max_overflow=1), "catalog-cli")
         try:
             return await work(engine)
