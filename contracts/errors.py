@@ -24,6 +24,11 @@ class CatalogError(Exception):
         self.message = message
         self.details: Mapping[str, object] = details or {}
 
+    @property
+    def summary(self) -> str:
+        """The message as dead letters tell it: without any name that the sender chose, which may be personal."""
+        return self.message
+
 
 class MalformedMessageError(CatalogError):
     """Not JSON, a wrong envelope, a bad header, a missing message_id, a kind on the wrong topic."""
@@ -37,6 +42,10 @@ class UnknownKindError(CatalogError):
 
     status_code = 400
     error_code = "UNKNOWN_KIND"
+
+    @property
+    def summary(self) -> str:
+        return "The kind is not known"
 
 
 class UnsupportedVersionError(CatalogError):
@@ -225,9 +234,16 @@ class ValidationFailedError(CatalogError):
         """`errors`: mappings of field (a dotted path inside the payload), message and type; at least one."""
         only = errors[0] if len(errors) == 1 else None
         super().__init__(
-            messages.validation_failed(only["field"], only["message"]) if only else messages.REQUEST_VALIDATION_FAILED,
+            messages.validation_failed(messages.plain(only["field"]), only["message"])
+            if only
+            else messages.REQUEST_VALIDATION_FAILED,
             {"validation_errors": list(errors)},
         )
+        self._types = sorted({error["type"] for error in errors})
+
+    @property
+    def summary(self) -> str:
+        return f"{messages.REQUEST_VALIDATION_FAILED}: {', '.join(self._types)}"
 
 
 class RateLimitedError(CatalogError):

@@ -3,10 +3,20 @@
 Products are named by mnemonic, customers and orders by id: no text ever holds personal data.
 """
 
+import re
+from typing import Final
+
 HIDDEN = "(hidden)"
 """Stands for an e-mail address wherever a template asks for a value."""
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+
 REQUEST_VALIDATION_FAILED = "Request validation failed"
+
+
+def plain(name: str) -> str:
+    """Return a name that a sender chose, such as that of an unknown field, unless it might be anything else."""
+    return name if _PLAIN.fullmatch(name) else HIDDEN
 
 
 def created(resource: str, identifier: str) -> str:

@@ -133,13 +133,9 @@ class System:
     def reply_to(self) -> str:
         return f"{self.prefix}.replies.test"
 
-    # Workers ---------------------------------------------------------------------------------------------------------
-    async def start(self, role: str = "commands", *, ready: bool = True, **settings: str) -> WorkerProcess:
-        """Start a worker process as an operator does; waits until it is ready."""
-        number = len(self.workers)
-        log = self.directory / f"{role}-{number}.log"
-        announced = self.directory / f"{role}-{number}.url"
-        env = {
+    def environment(self) -> dict[str, str]:
+        """Give the environment of whatever belongs to this deployment."""
+        return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "JWT_"))},
             "ENVIRONMENT": "development",
             "KAFKA_BOOTSTRAP_SERVERS": self.servers.env.kafka_bootstrap_servers,
@@ -151,12 +147,17 @@ class System:
             "OUTCOME_HMAC_KEY": "outcomes-" + SECRET,
             "DLQ_SIGNING_KEY": "dead-letters-" + SECRET,
             "RATE_LIMIT_REQUESTS": "1000000",
-            "WORKER_NAME": f"{role}-{number}",
             "LOG_LEVEL": "INFO",
-            "METRICS_URL_FILE": str(announced),
             **self.settings,
-            **settings,
         }
+
+    # Workers ---------------------------------------------------------------------------------------------------------
+    async def start(self, role: str = "commands", *, ready: bool = True, **settings: str) -> WorkerProcess:
+        """Start a worker process as an operator does; waits until it is ready."""
+        number = len(self.workers)
+        log = self.directory / f"{role}-{number}.log"
+        announced = self.directory / f"{role}-{number}.url"
+        env = self.environment() | {"WORKER_NAME": f"{role}-{number}", "METRICS_URL_FILE": str(announced)} | settings
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "workers.cli", "worker", role, env=env, cwd=ROOT, stdout=output, stderr=output

@@ -1,5 +1,6 @@
 """Create, update, delete customers."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from contracts.customers import RESOURCE, CreateCustomer, DeleteCustomer, UpdateCustomer
@@ -17,7 +18,8 @@ async def create_customer(command: CreateCustomer, uow: UnitOfWork, context: Con
     """201 the customer; 409 when the e-mail or the given id is taken (a deleted id stays taken)."""
     holder = await uow.customers.find_by_email(fold_key(command.email))
     if command.customer_id is not None and await uow.customers.is_id_taken(command.customer_id):
-        return Failure(customer_id_taken(command.customer_id), subjects=(holder.id,) if holder else ())
+        owner = await uow.customers.find_by_id(command.customer_id)
+        return Failure(customer_id_taken(command.customer_id), _spoken_of(owner, holder))
     if holder is not None:
         return Failure(email_taken(), subjects=(holder.id,))
     customer = Customer(
@@ -37,9 +39,11 @@ async def create_customer(command: CreateCustomer, uow: UnitOfWork, context: Con
 async def update_customer(command: UpdateCustomer, uow: UnitOfWork, context: Context) -> Result:
     """200; 404; 409 for another version or a taken e-mail; neutral when there is nothing to change."""
     customer = await uow.customers.find_by_id(command.customer_id)
+    given = command.model_fields_set
+    holder = await uow.customers.find_by_email(fold_key(command.email)) if "email" in given else None
+    subjects = _spoken_of(customer, holder)
     if customer is None:
-        return Failure(customer_not_found(command.customer_id))
-    subjects = [customer.id]
+        return Failure(customer_not_found(command.customer_id), subjects)
     if command.expected_version is not None and command.expected_version != customer.version:
         return Failure(
             VersionConflictError(
@@ -51,20 +55,23 @@ async def update_customer(command: UpdateCustomer, uow: UnitOfWork, context: Con
     changes = {
         name: getattr(command, name)
         for name in ("name", "email", "preferences", "is_active")
-        if name in command.model_fields_set
+        if name in given
     }
     if "preferences" in changes:
         changes["preferences"] = changes["preferences"] or {}
     changed = replace(customer, **changes)
     if changed == customer and same_json(changed.preferences, customer.preferences):
         return Success(unchanged(RESOURCE, customer.id, customer_result(customer)), subjects)
-    if changed.email_key != customer.email_key:
-        holder = await uow.customers.find_by_email(changed.email_key)
-        if holder is not None:
-            return Failure(email_taken(), [*subjects, holder.id])
+    if holder is not None and holder.id != customer.id:
+        return Failure(email_taken(), subjects)
     changed = replace(changed, version=customer.version + 1, updated_at=max(context.now, customer.updated_at))
     await uow.customers.save(changed)
     return Success(updated(RESOURCE, customer.id, customer_result(changed)), subjects)
+
+
+def _spoken_of(named: Customer | None, holder: Customer | None) -> Sequence[str]:
+    """Tell whose data a request may hold: that of the customer it names, and of the one who has its e-mail."""
+    return list(dict.fromkeys(one.id for one in (named, holder) if one is not None))
 
 
 async def delete_customer(command: DeleteCustomer, uow: UnitOfWork, _: Context) -> Result:

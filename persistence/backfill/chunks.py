@@ -12,7 +12,14 @@ from typing import Any, Final, Protocol, TypeVar
 
 from persistence.backfill.chunk_rows import Lease, Treated, finish
 from persistence.backfill.definition import Assignments, Definition, Row, Statement, Transform
-from persistence.backfill.failures import RowFault, RowsArrivedError, WrongPhaseError, in_one_line
+from persistence.backfill.failures import (
+    ChunkFailure,
+    RowFault,
+    RowsArrivedError,
+    WrongPhaseError,
+    failure_of,
+    in_one_line,
+)
 from persistence.backfill.keys import Bounds, Key
 from persistence.backfill.walk import Walk
 from persistence.engine import Connection, Engine, transaction
@@ -252,14 +259,18 @@ def _compared(row: Any) -> Treated:  # noqa: ANN401 (a driver's record)
 
 # ----------------------------------------------------------------------------------------------------------- estimating
 
-COUNT_TIMEOUT_S: Final = 2.0
-"""How long the exact count may take before the catalogue's estimate is used: about 10 million keys."""
+QUICK_LOOK_S: Final = 2.0
+"""How long one statement may look along a whole table: 10 to 20 million rows, and no long-lived snapshot."""
+_QUICK_LOOK: Final = (
+    f"set local statement_timeout = {int(QUICK_LOOK_S * 1000)}",
+    "set local max_parallel_workers_per_gather = 0",  # the other cores are the live traffic's
+)
 
 
 async def estimate_rows(engine: Engine, walk: Walk) -> int:
     """Count the table's rows, or estimate them as the planner does where counting takes too long."""
     try:
-        async with transaction(engine, f"set local statement_timeout = {int(COUNT_TIMEOUT_S * 1000)}") as connection:
+        async with transaction(engine, *_QUICK_LOOK) as connection:
             return int(await connection.fetchval(walk.count_all()))
     except Exception as error:
         if getattr(error, "sqlstate", None) != "57014":
@@ -273,6 +284,21 @@ async def estimate_rows(engine: Engine, walk: Walk) -> int:
             walk.shape.table,
         )
     return int(rows or 0)
+
+
+async def nothing_left(engine: Engine, walk: Walk, spared: Sequence[Key]) -> bool:
+    """Say whether no row of the table meets the predicate any more, in one snapshot; False where that is not quick.
+
+    Along the table this costs a tenth of what another walk along the key does, which is what follows on False.
+    """
+    try:
+        async with transaction(engine, *_QUICK_LOOK) as connection:
+            sql, arguments = walk.any_left(spared)
+            return not await connection.fetchval(sql, *arguments)
+    except Exception as error:
+        if failure_of(error) in {ChunkFailure.TIME, ChunkFailure.DATA}:
+            return False
+        raise
 
 
 async def count_left(engine: Engine, walk: Walk, bounds: Bounds) -> int:

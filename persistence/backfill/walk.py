@@ -175,6 +175,11 @@ class Walk:
             expected, actual, f"{self.shape.table} join {self._unnest(work)} on {self.shape.same('new')}"
         )
 
+    def any_left(self, spared: Sequence[Key]) -> Query:
+        """Ask whether any row of the table is still to do."""
+        condition, arguments = self._to_do(Bounds(None, None), spared)
+        return f"select exists (select from {self.shape.table} where {condition})", arguments
+
     def left(self, bounds: Bounds, spared: Sequence[Key]) -> Query:
         """Count the rows of a range, and those of them that are still to do."""
         condition, arguments = self._within(bounds, spared)

@@ -28,7 +28,7 @@ from migrations import runner
 from persistence.engine import PoolSettings, create_engine
 from tests.backfill.workshop import ENDED, Session, Workshop
 from tests.servers import Servers, start_servers
-from workers.backfill.progress import Progress, Walked, progress_of
+from workers.backfill.progress import Progress, Walked, last_look_s, progress_of
 
 EXPRESSION: Final = """source || jsonb_build_object('checked', true)"""
 ROW_LOCAL: Final = f"""
@@ -241,7 +241,7 @@ async def _as_of(workshop: Workshop, run: Any, part: float) -> tuple[Progress, f
         pass_number=number,
         rows_walked=sum(chunk[2] for chunk in chunks if chunk[1] == number),
         age_s=now_s,
-        last_look_s=idle_row_s * run["rows_estimated"] if number == 1 else 0.0,
+        last_look_s=last_look_s(run["rows_estimated"], idle_row_s) if number == 1 else 0.0,
     )
     return progress_of(walked, chunks), run["seconds"] - now_s
 

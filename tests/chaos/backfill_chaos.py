@@ -31,6 +31,8 @@ from tests.servers import Servers, start_servers
 
 WORKERS: Final = 3
 MOST_WORKERS: Final = 5
+PATIENCE_S: Final = 3600.0
+"""For each fault's turn, and for the end: the long form takes minutes on an idle machine, and longer on a busy one."""
 LIVE_CLIENTS: Final = 2
 
 TABLE: Final = """
@@ -260,7 +262,7 @@ class _Chaos:
             view = await self._workshop.look("fill")
             return view["state"] in ENDED or view["rows_done"] >= share * self._plan.rows
 
-        await self._eventually(far_enough, 600.0)
+        await self._eventually(far_enough, PATIENCE_S)
 
     async def _eventually(self, condition: Callable[[], Awaitable[bool]], patience_s: float) -> None:
         give_up_at = time.monotonic() + patience_s
@@ -275,7 +277,7 @@ class _Chaos:
         async def ended() -> bool:
             return (await self._workshop.look("fill"))["state"] in ENDED
 
-        await self._eventually(ended, 600.0)
+        await self._eventually(ended, PATIENCE_S)
         return await self._workshop.look("fill")
 
     async def _verified(self) -> Any:  # noqa: ANN401

@@ -294,7 +294,8 @@ async def test_two_operators_at_once(broken: System) -> None:
     reply = await fails(broken)
     await broken.letters(1)
     await broken.fetch(MEND)
-    await asyncio.gather(catalog(broken, "dlq", "replay", "--all"), catalog(broken, "dlq", "replay", "--all"))
+    replay = ("dlq", "replay", "commands/0/0", "--again")
+    await asyncio.gather(catalog(broken, *replay), catalog(broken, *replay))
     second, third = [await broken.reply(reply.headers["correlation_id"], nth=number) for number in (2, 3)]
     assert second.raw == third.raw
     assert len(await broken.fetch("select from customers")) == 1

@@ -77,7 +77,7 @@ async def test_the_purge_deletes_what_is_older_and_nothing_else(
 
 async def test_the_mark_moves_forward_only_and_not_beyond_the_retention(engine: Engine) -> None:
     """A broker's clock that is years ahead, or a backlog of last year, forgets nothing that must be kept."""
-    await store(engine, outcome("kept", NOW - KEPT + timedelta(minutes=5)))
+    await store(engine, outcome("kept", NOW - KEPT + timedelta(hours=5)))
     await purge(engine, NOW + timedelta(days=3650)).once()
     async with connected(engine) as connection:
         mark = await retention.read_mark(connection)

@@ -62,7 +62,7 @@ class Model:
         """Create."""
         holder = self.holder(email)
         if customer_id in self.customers or customer_id in self.dead or holder:
-            return no(409, "CUSTOMER_ALREADY_EXISTS"), [holder] if holder else []
+            return no(409, "CUSTOMER_ALREADY_EXISTS"), self._spoken_of(customer_id, holder)
         self.customers[customer_id] = {"name": name, "email": email, "version": 1, "is_active": True}
         return CREATED, [customer_id]
 
@@ -74,17 +74,23 @@ class Model:
     ) -> tuple[Answer, list[str]]:
         """Change."""
         customer = self.customers.get(customer_id)
+        holder = self.holder(fields["email"]) if "email" in fields else None
+        spoken_of = self._spoken_of(customer_id, holder)
         if customer is None:
-            return no(404, "CUSTOMER_NOT_FOUND"), []
+            return no(404, "CUSTOMER_NOT_FOUND"), spoken_of
         if expected_version is not None and expected_version != customer["version"]:
-            return no(409, "VERSION_CONFLICT"), [customer_id]
+            return no(409, "VERSION_CONFLICT"), spoken_of
         if all(customer[name] == value for name, value in fields.items()):
             return NEUTRAL, [customer_id]
-        holder = self.holder(fields.get("email", customer["email"]))
         if holder not in {None, customer_id}:
-            return no(409, "CUSTOMER_ALREADY_EXISTS"), [customer_id, str(holder)]
+            return no(409, "CUSTOMER_ALREADY_EXISTS"), spoken_of
         customer.update(fields, version=customer["version"] + 1)
         return DONE, [customer_id]
+
+    def _spoken_of(self, customer_id: str, holder: str | None) -> list[str]:
+        """Whose data a request may hold: that of the living customer it names, and of the one who has its e-mail."""
+        named = [customer_id] if customer_id in self.customers else []
+        return named if holder in {None, customer_id} else [*named, str(holder)]
 
     def delete_customer(self, customer_id: str) -> tuple[Answer, list[str]]:
         """Erase."""
@@ -130,7 +136,8 @@ class Model:
         product = self.products.get(mnemonic)
         if product is None:
             return no(404, "PRODUCT_NOT_FOUND"), []
-        if any(one["status"] == "placed" and product in one["products"] for one in self.orders.values()):
+        placed = [one for one in self.orders.values() if one["status"] == "placed"]
+        if any(held is product for one in placed for held in one["products"]):  # two products may look the same
             return no(400, "BUSINESS_RULE_VIOLATION"), []
         del self.products[mnemonic]
         return DONE, []

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from persistence.backfill.accounts import Budget, Spell, Spent
 from persistence.backfill.signals import Reading, Signal
 from workers.backfill.pacing import CUT_AT, GENTLE_TARGET_S, GROWTH, TARGET_S, Pace
-from workers.backfill.progress import WIDTH, FinishedChunk, Progress, Walked, progress_of
+from workers.backfill.progress import WIDTH, FinishedChunk, Progress, Walked, last_look_s, progress_of
 from workers.backfill.throttle import LEAST, LIMITS, START, Throttle, allowed_share, stretch_s, target_s
 from workers.backfill.timesheet import Timesheet
 from workers.backfill.workplace import LONGEST_BACK_OFF_S, FailureLimits, back_off_s
@@ -241,6 +241,14 @@ def test_the_interval_contains_the_time_left() -> None:
             narrow += progress.high_s - progress.low_s <= left_s / 2
     assert contained >= 54
     assert narrow >= 54
+
+
+def test_the_last_look_is_short_unless_the_predicate_is_dear() -> None:
+    """Along a table it takes a tenth of a microsecond a row; a predicate that takes longer makes it a walk."""
+    assert last_look_s(500_000, 0.9e-6) == pytest.approx(0.05)
+    assert last_look_s(100_000, 11.5e-6) == pytest.approx(1.0)
+    assert last_look_s(10_000_000, 11.5e-6) == pytest.approx(117.0)
+    assert last_look_s(1000, None) == pytest.approx(0.0001)
 
 
 def test_nothing_is_said_before_there_is_something_to_say() -> None:

@@ -4,20 +4,25 @@ from typing import Final
 
 import structlog
 
-from persistence.backfill import chunk_rows, proof, runs
+from persistence.backfill import chunk_rows, chunks, proof, runs
+from persistence.backfill.keys import Bounds
 from persistence.backfill.runs import Run
 from persistence.backfill.states import Event
 from persistence.backfill.walk import Walk
 from persistence.engine import Connection
 from workers.backfill.metrics import BackfillMetrics
+from workers.backfill.workplace import Workplace
 
 MOST_PASSES: Final = 10
 """Walks through the whole key before a run gives up: rows that need the work keep being written."""
 
+MOST_SPARED: Final = 1_000
+"""With more rows put aside than this, another walk looks around each of them, instead of one statement around all."""
+
 _log = structlog.get_logger(__name__)
 
 
-async def close(connection: Connection, run: Run, walk: Walk, metrics: BackfillMetrics | None) -> bool:
+async def close(place: Workplace, connection: Connection, run: Run, walk: Walk) -> bool:
     """End a run that is walked to its end, or begin another walk; False while chunks of others are open.
 
     The chunks are added up only once none is open: no further one can appear in this pass then.
@@ -25,13 +30,17 @@ async def close(connection: Connection, run: Run, walk: Walk, metrics: BackfillM
     if not await runs.all_closed(connection, run):
         return False
     if run.kind == runs.VERIFY:
-        return await _close_verify(connection, run, walk, metrics)
-    return await _close_work(connection, run)
+        return await _close_verify(connection, run, walk, place.config.metrics)
+    return await _close_work(place, connection, run, walk)
 
 
-async def _close_work(connection: Connection, run: Run) -> bool:
-    """A walk that treated nothing is the end; any other is followed by one more, for what was written meanwhile."""
-    if (await chunk_rows.totals(connection, run)).rows_done_in_pass == 0:
+async def _close_work(place: Workplace, connection: Connection, run: Run, walk: Walk) -> bool:
+    """A walk that treated nothing is the end, and so is one after which nothing is left to do.
+
+    Otherwise another one follows, for what was written meanwhile.
+    """
+    done = (await chunk_rows.totals(connection, run)).rows_done_in_pass
+    if done == 0 or await _nothing_left(place, connection, run, walk):
         event = Event.FINISH_WITH_QUARANTINE if run.quarantined else Event.FINISH
         ended = await runs.end(connection, run, event)
         if ended:
@@ -41,6 +50,13 @@ async def _close_work(connection: Connection, run: Run) -> bool:
         return await runs.next_pass(connection, run)
     reason = f"after {MOST_PASSES} walks rows still come in that need the work: is the dual write on?"
     return await runs.end(connection, run, Event.STOP, reason)
+
+
+async def _nothing_left(place: Workplace, connection: Connection, run: Run, walk: Walk) -> bool:
+    if run.quarantined > MOST_SPARED:
+        return False
+    spared = await chunk_rows.spared_keys(connection, run, walk.shape, Bounds(None, None))
+    return await chunks.nothing_left(place.engine, walk, spared)
 
 
 async def _close_verify(connection: Connection, run: Run, walk: Walk, metrics: BackfillMetrics | None) -> bool:

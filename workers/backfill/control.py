@@ -15,7 +15,7 @@ from persistence.backfill.runs import Run
 from persistence.backfill.states import ACTIVE, EDGES, Event, RunState
 from persistence.backfill.walk import read_walk
 from persistence.engine import Connection
-from workers.backfill.progress import CHUNKS_LOOKED_AT, Walked, progress_of
+from workers.backfill.progress import CHUNKS_LOOKED_AT, Walked, last_look_s, progress_of
 
 RunView = Mapping[str, Any]
 """A run as an operator sees it: plain JSON. The query, the tool and the metrics carry the same figures."""
@@ -214,13 +214,14 @@ class BackfillControl:
         counts = await chunk_rows.count_by_state(self._connection, run.id)
         totals = await chunk_rows.totals(self._connection, run)
         chunks = await accounts.finished_chunks(self._connection, run.id, CHUNKS_LOOKED_AT)
+        last_look_ahead = run.kind == runs.WORK and run.pass_number == 1
         progress = progress_of(
             Walked(
                 rows_estimated=run.rows_estimated or 0,
                 pass_number=run.pass_number,
                 rows_walked=totals.rows_walked_in_pass,
                 age_s=run.age_s,
-                last_look_s=last_look_s(run),
+                last_look_s=last_look_s(run.rows_estimated or 0, run.idle_row_s) if last_look_ahead else 0.0,
             ),
             chunks,
         )
@@ -266,10 +267,3 @@ class BackfillControl:
 
 def _events(state: RunState) -> Sequence[str]:
     return sorted(str(edge.event) for edge in EDGES if edge.source == state)
-
-
-def last_look_s(run: Run) -> float:
-    """Return how long the closing walk of a run will take, as far as its chunks have shown."""
-    if run.kind == runs.VERIFY or run.pass_number > 1 or run.idle_row_s is None:
-        return 0.0
-    return run.idle_row_s * (run.rows_estimated or 0)

@@ -4,12 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from persistence.backfill.chunks import QUICK_LOOK_S
+
 FinishedChunk = tuple[float, int, int]
 """A chunk's age in seconds, its pass, and the keys it walked."""
 
 WIDTH: Final = 0.2
 """The interval is the estimate ± 20 %: 1.5 from end to end. It is the widest that is never more than half of the time
 left while it contains it, so an estimate may be wrong by as much as can be told at all."""
+TABLE_ROW_S: Final = 1e-7
+KEY_ROW_S: Final = 1.5e-6
+"""Seconds a row that a scan of the table costs at least, and that reaching a row by its key costs at most."""
 FEWEST_CHUNKS: Final = 4
 """Before so many chunks nothing is said: the pace has only just begun to find its size."""
 CHUNKS_LOOKED_AT: Final = 256
@@ -57,6 +62,16 @@ def progress_of(walked: Walked, chunks: Sequence[FinishedChunk]) -> Progress:
     rows_per_s, idle_s = rate
     left_s = max(0.0, (estimated - walked.rows_walked) / rows_per_s - idle_s) + walked.last_look_s
     return Progress(walked.rows_walked, estimated, rows_per_s, left_s * (1 - WIDTH), left_s * (1 + WIDTH))
+
+
+def last_look_s(rows: int, idle_row_s: float | None) -> float:
+    """Return how long the look for rows written meanwhile will take, `idle_row_s` being measured along the key.
+
+    Along the table it takes less; where that is not quick, another walk along the key follows.
+    """
+    along_key_s = rows * (idle_row_s or 0.0)
+    along_table_s = rows * max(TABLE_ROW_S, (idle_row_s or 0.0) - KEY_ROW_S)
+    return along_table_s if along_table_s <= QUICK_LOOK_S else QUICK_LOOK_S + along_key_s
 
 
 def _rate(walked: Walked, chunks: Sequence[FinishedChunk]) -> tuple[float, float] | None:

@@ -154,7 +154,7 @@ class _Worker:
                 return 0.0
             walk = await place.walk(connection, run)
             if run.walked and not run.claimable:
-                if await close(connection, run, walk, place.config.metrics):
+                if await close(place, connection, run, walk):
                     return 0.0
                 place.turn_to(Spent.IDLE, run)
                 return BUSY_POLL_S

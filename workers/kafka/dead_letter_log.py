@@ -1,4 +1,4 @@
-"""The dead-letter topics as an operator's tool sees them: read, and brought back to the end of the topics they serve."""
+"""The dead-letter topics as an operator's tool sees them: read, and brought back to the topics that they serve."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace

@@ -77,7 +77,7 @@ class Answering:
                 case Refused(error, dead_letter):
                     answered = self._reply(answers, delivery, failure(error).encode())
                     if dead_letter or not (answered or error.error_code in COUNTED_ONLY):
-                        self._put_aside(answers, delivery, error.error_code, error.message)
+                        self._put_aside(answers, delivery, error.error_code, error.summary)
                 case Broken(incident, _, detail):
                     self._reply(answers, delivery, failure(internal_error(incident)).encode())
                     self._put_aside(answers, delivery, InternalError.error_code, detail, incident)

@@ -118,7 +118,7 @@ def _first(record: Record) -> Origin:
 
 def _is_kept(name: str) -> bool:
     """A header goes along unless it is a secret, ours, or has a name that is no text (told in the detail)."""
-    if name in SECRET_HEADERS or name.startswith(PREFIX):
+    if name.lower() in SECRET_HEADERS or name.startswith(PREFIX):  # other letters are no token, but may hold one
         return False
     return name.isascii() or not any("\ud800" <= character <= "\udfff" for character in name)
 

@@ -111,7 +111,7 @@ class Intake:
     def _unreadable(self, delivery: Delivery, error: CatalogError) -> Refused | PutAside:
         """Refuse before the caller is known: where callers are bound to reply topics, nobody may be answered yet."""
         if delivery.headers.reply_to is None or self.reply_topics.is_restricted:
-            return PutAside(error.error_code, error.message)
+            return PutAside(error.error_code, error.summary)
         return Refused(error)
 
 

@@ -85,7 +85,8 @@ class Refusal:
         kind = self.kinds.get(request.kind)
         if kind is None:
             return UnknownKindError(
-                f"Kind '{request.kind[:100]}' is not known", {"kinds": sorted(self.kinds), "kind": request.kind[:100]}
+                f"Kind '{messages.plain(request.kind)}' is not known",
+                {"kinds": sorted(self.kinds), "kind": request.kind[:100]},
             )
         version = kind.version(request.version)
         if version is None:

@@ -180,7 +180,7 @@ class KafkaServer:
         command = [*self._java(recording=False), "kafka.tools.StorageTool", "format"]
         try:
             ended = subprocess.run(
-                [*command, "--cluster-id", self.cluster_id, "--config", str(self._properties)],
+                [*command, f"--cluster-id={self.cluster_id}", "--config", str(self._properties)],
                 capture_output=True,
                 text=True,
                 timeout=_SET_UP_S,

@@ -34,6 +34,7 @@ _CONFIG: Final = {
     "random_page_cost": "1.1",
     "jit": "off",
     "shared_preload_libraries": "pg_stat_statements",
+    "log_error_verbosity": "terse",  # the DETAIL of a broken constraint repeats the row, personal data and all
     "timezone": "UTC",
     "log_timezone": "UTC",
 }

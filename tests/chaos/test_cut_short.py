@@ -1,0 +1,62 @@
+"""Batches that are cut short: what was not answered is not acknowledged, and what is not ours is not begun."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from persistence.engine import Engine, PoolSettings, connected, create_engine
+from tests.direct import Arrived, Direct
+from workers.ports import BrokerAwayError, Message, Undeliverable
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[Engine]:
+    """Connections to an empty database."""
+    made = create_engine(database_url, PoolSettings(size=2), "tests")
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+def direct(engine: Engine) -> Direct:
+    """A pipeline without a broker."""
+    return Direct(engine)
+
+
+def creation(direct: Direct) -> Arrived:
+    """Make a record of a new customer."""
+    payload = {"name": "N", "email": f"{uuid.uuid4().hex}@example.com"}
+    return direct.record("create_customer", payload, message_id=uuid.uuid4().hex)
+
+
+async def number_of_customers(engine: Engine) -> int:
+    """Count what took effect."""
+    async with connected(engine) as connection:
+        return int(await connection.fetchval("select count(*) from customers"))
+
+
+async def test_nothing_begins_after_a_revocation(direct: Direct, engine: Engine) -> None:
+    """A batch whose partitions were taken away before its transaction has no effect, no reply and no offset."""
+    progress = await direct.pipeline([creation(direct), creation(direct)], lambda: False)
+    assert progress.decided == {}
+    assert direct.replies.messages == []
+    assert await number_of_customers(engine) == 0
+
+
+async def test_no_offset_without_its_reply(direct: Direct, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the broker takes no replies, the effect stands and nothing is acknowledged; the next try sends them."""
+
+    async def away(_: Sequence[Message]) -> list[Undeliverable]:
+        raise BrokerAwayError
+
+    records = [creation(direct), creation(direct)]
+    with monkeypatch.context() as patched:
+        patched.setattr(direct.replies, "publish", away)
+        progress = await direct.pipeline(records, lambda: True)
+    assert progress.decided == {}
+    assert progress.retry_after_s is not None
+    assert await number_of_customers(engine) == 2
+    answers = await direct.decide(*records)
+    assert [(envelope["statusCode"], replayed) for envelope, _, replayed in answers] == [(201, True)] * 2
+    assert await number_of_customers(engine) == 2
