@@ -1,10 +1,17 @@
 """The `catalog` command as an operator runs it, against a deployment under test."""
 
 import asyncio
+import atexit
+import functools
 import json
 import os
+import subprocess
 import sys
+import tempfile
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tests.system import ROOT, SECRET, System
@@ -32,6 +39,42 @@ class Finished:
         return [line for line in found if line["operation"].startswith("dead_letter_")]
 
 
+class CommandServer:
+    """The process that forks for each command (see `tests.command_server`)."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.command_server"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._turn = threading.Lock()
+
+    def run(self, request: Mapping[str, object]) -> int:
+        """Run one command; returns its exit code."""
+        asking, answering = self._process.stdin, self._process.stdout
+        assert asking is not None
+        assert answering is not None
+        with self._turn:
+            asking.write(json.dumps(request) + "\n")
+            asking.flush()
+            return int(answering.readline())
+
+    def end(self) -> None:
+        """End it; its pipes close."""
+        self._process.communicate()
+
+
+@functools.cache
+def _server() -> CommandServer:
+    """Start the server once for the session."""
+    server = CommandServer()
+    atexit.register(server.end)
+    return server
+
+
 async def catalog(system: System, *arguments: str, code: int | None = 0, **settings: str) -> Finished:
     """Run `catalog` with the deployment's settings; fails unless it ends with this code (None: any)."""
     env = {
@@ -50,18 +93,11 @@ async def catalog(system: System, *arguments: str, code: int | None = 0, **setti
         "LOG_LEVEL": "INFO",
         **settings,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "workers.cli",
-        *arguments,
-        env=env,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    finished = Finished(process.returncode or 0, out.decode(), err.decode())
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        request = {"arguments": arguments, "environment": env, "out": str(out), "err": str(err)}
+        ended = await asyncio.wait_for(asyncio.to_thread(_server().run, request), 60)
+        finished = Finished(ended, out.read_text(), err.read_text())
     assert code is None or finished.code == code, (arguments, finished)
     assert "Traceback" not in finished.err, finished.err
     return finished

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 import pydantic_settings
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from persistence.backfill.signals import Signal
@@ -54,11 +56,33 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _url_of(*schemes: str) -> AfterValidator:
+    """Check a URL's form; what is wrong is said without a part of it, as it holds a password."""
+
+    def check(value: SecretStr) -> SecretStr:
+        try:
+            parts = urlsplit(value.get_secret_value())
+            fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # the port is no number, or there is half an IPv6 address
+            fits = False
+        if not fits:
+            raise PydanticCustomError(
+                "url", "must be a URL: {form}", {"form": f"{schemes[0]}://user:password@host:port/name"}
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+PostgresUrl = Annotated[SecretStr, _url_of("postgresql", "postgres", "postgresql+asyncpg")]
+RedisUrl = Annotated[SecretStr, _url_of("redis", "rediss", "redis+cluster", "rediss+cluster")]
+
+
 class Database(Group):
     """Postgres. The pool's defaults follow the environment."""
 
-    url: SecretStr = Field(alias="DATABASE_URL")
-    read_url: SecretStr | None = Field(None, alias="DATABASE_READ_URL")
+    url: PostgresUrl = Field(alias="DATABASE_URL")
+    read_url: PostgresUrl | None = Field(None, alias="DATABASE_READ_URL")
     pool_size: int = Field(5, ge=1, le=100, alias="DB_POOL_SIZE")
     max_overflow: int = Field(5, ge=0, le=100, alias="DB_MAX_OVERFLOW")
     pre_ping: bool = Field(default=False, alias="DB_PRE_PING")
@@ -97,7 +121,7 @@ class Kafka(Group):
 class Redis(Group):
     """Redis: cache and rate limits. It may be away; it is never what a promise rests on."""
 
-    url: SecretStr | None = Field(None, alias="REDIS_URL")
+    url: RedisUrl | None = Field(None, alias="REDIS_URL")
     cache_strict: bool = Field(default=False, alias="CACHE_STRICT")
 
 
@@ -255,9 +279,7 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 G = TypeVar("G", bound=Group)
 
 
-def _build(
-    model: type[G], env_file: tuple[Path, ...], defaults: Mapping[str, str], errors: list[str]
-) -> G | None:
+def _build(model: type[G], env_file: tuple[Path, ...], defaults: Mapping[str, str], errors: list[str]) -> G | None:
     known = {field.alias for field in model.model_fields.values()}
     given: dict[str, Any] = {name: value for name, value in defaults.items() if name in known}
     try:
@@ -265,7 +287,7 @@ def _build(
     except ValidationError as error:
         errors += _lines(error)
     except pydantic_settings.SettingsError as error:
-        names = [name for name in known if name and name in str(error)]
+        names = [field.alias for name, field in model.model_fields.items() if f'"{name}"' in str(error)]
         errors.append(f"{names[0] if names else model.__name__}: is not the JSON that is expected there")
     return None
 

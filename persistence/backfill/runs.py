@@ -103,7 +103,8 @@ where id = $1 and state = $2
 returning id"""
 _TAKE: Final = """
 update backfill_runs
-set state = 'running', state_since = clock_timestamp(), started_at = clock_timestamp(), rows_estimated = $2
+set state = 'running', state_since = clock_timestamp(), started_at = clock_timestamp(), rows_estimated = $2,
+    reason = null
 where id = $1 and state = 'pending'
 returning id"""
 _OPEN: Final = "select from backfill_chunks c where c.run_id = $1 and c.state in ('waiting', 'leased')"
@@ -370,6 +371,11 @@ async def state_of(connection: Connection, run_id: int) -> tuple[RunState, float
         run_id,
     )
     return RunState(row["state"]), row["age_s"]
+
+
+async def note_reason(connection: Connection, run: Run, reason: str) -> None:
+    """Say why a run does not go on, though its state is the same."""
+    await connection.execute("update backfill_runs set reason = $2 where id = $1", run.id, reason)
 
 
 async def note_idle_row(connection: Connection, run: Run, seconds: float) -> None:

@@ -64,12 +64,17 @@ EDGES: Final[Sequence[Edge]] = (
     Edge(
         RunState.RUNNING, Event.CANCEL, RunState.CANCELLING, "No further chunk begins; those in flight have 1.5 s left."
     ),
-    Edge(RunState.RUNNING, Event.FINISH, RunState.COMPLETED, "A walk through the whole key found nothing left to do."),
+    Edge(
+        RunState.RUNNING,
+        Event.FINISH,
+        RunState.COMPLETED,
+        "A look at every row, after the walk, found nothing left to do.",
+    ),
     Edge(
         RunState.RUNNING,
         Event.FINISH_WITH_QUARANTINE,
         RunState.COMPLETED_WITH_QUARANTINE,
-        "A walk through the whole key found nothing left to do but the rows that were put aside.",
+        "A look at every row, after the walk, found nothing left to do but the rows put aside.",
     ),
     Edge(
         RunState.RUNNING, Event.STOP, RunState.FAILED, "Too many rows failed, or it cannot go on: the reason says why."

@@ -151,6 +151,20 @@ async def test_a_column_that_is_not_there_is_waited_for(workshop: Workshop) -> N
         assert (await workshop.until("fill", "completed"))["rows_done"] == 8
 
 
+async def test_a_table_that_is_gone_for_a_while_holds_up_nobody_else(workshop: Workshop) -> None:
+    """A run whose table is not there waits and says why, while another one is carried out; then it goes on."""
+    await workshop.session.execute(ROWS.format(8) + "; create table other (like walked including all)")
+    workshop.define("fill", CAST + "\n    MAX_ROWS = 2\n")
+    workshop.define("fill_other", CAST.replace("walked", "other"))
+    await workshop.wish(lambda control: control.start("fill"))
+    await workshop.session.execute("update backfill_runs set state = 'running'; alter table walked rename to elsewhere")
+    async with workshop.workers():
+        assert (await workshop.run("fill_other"))["state"] == "completed"
+        await workshop.poll("select exists (select from backfill_runs where reason = 'fill: there is no walked.id')")
+        await workshop.session.execute("alter table elsewhere rename to walked")
+        assert (await workshop.until("fill", "completed"))["rows_done"] == 8
+
+
 async def test_a_backfill_waits_for_the_phase_that_it_belongs_to(workshop: Workshop) -> None:
     """While the change is at another phase no chunk is treated; when it comes, the run goes on."""
     await workshop.session.execute(ROWS.format(8))

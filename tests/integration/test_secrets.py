@@ -104,7 +104,7 @@ async def redis_contents(url: str) -> AsyncIterator[str]:
             yield repr(value)
 
 
-# Logs, metrics, dead letters, messages ---------------------------------------------------------------------------------
+# Logs, metrics, dead letters, messages -------------------------------------------------------------------------------
 
 
 class Scenario:
@@ -275,7 +275,7 @@ async def test_marks_are_in_no_output(system: System) -> None:
         assert leaks(postgres, hidden) == []
 
 
-# Erasure ---------------------------------------------------------------------------------------------------------------
+# Erasure -------------------------------------------------------------------------------------------------------------
 
 
 async def test_erased_for_good(system: System) -> None:
@@ -361,7 +361,7 @@ async def test_erased_within_a_batch(system: System, together: bool) -> None:
     assert left[0][0] == 2, "the deletion's own outcome, and the refusal after it, which speaks of an id alone"
 
 
-# The command line ------------------------------------------------------------------------------------------------------
+# The command line ----------------------------------------------------------------------------------------------------
 
 
 async def catalog(*arguments: str, **settings: str) -> tuple[int, str]:
@@ -388,14 +388,10 @@ async def test_settings_show_no_secret() -> None:
     code, output = await catalog("settings", **given)
     assert code == 0
     assert mark not in output
-    wrong = given | {"JWT_SECRET": "s3cret-x", "DB_POOL_SIZE": mark, "RATE_LIMIT_OVERRIDES": mark}
-    code, output = await catalog("settings", **wrong)
+    urls = {"DATABASE_URL": f"postgresql://u:{mark}@localhost:port/db", "REDIS_URL": f"http://:{mark}@localhost"}
+    wrong = given | urls | {"JWT_SECRET": mark[:9], "DB_POOL_SIZE": mark, "RATE_LIMIT_OVERRIDES": mark}
+    code, output = await catalog("worker", "commands", **wrong)
     assert code == 2
-    assert "s3cret" not in output
-    assert "Traceback" not in output
-    for bad in (f"postgresql://u:{mark}@localhost:port/db", f"{mark}"):
-        code, output = await catalog("worker", "commands", **given | {"DATABASE_URL": bad})
-        assert code != 0
-        assert mark not in output
-        assert "Traceback" not in output
-        assert len(output.strip().splitlines()) == 1
+    assert mark[:9] not in output
+    names = [line.split(": ")[1] for line in output.splitlines()]
+    assert sorted(names) == ["DATABASE_URL", "DB_POOL_SIZE", "RATE_LIMIT_OVERRIDES", "REDIS_URL"], output

@@ -9,17 +9,20 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from persistence.backfill import accounts, chunk_rows, chunks, runs
 from persistence.backfill.accounts import Spell, Spent
+from persistence.backfill.chunk_rows import Lease
 from persistence.backfill.definition import DefinitionError, load_definitions
 from persistence.backfill.failures import in_one_line
 from persistence.backfill.runs import Run
 from persistence.backfill.states import Event, RunState
 from persistence.backfill.wake import listen
+from persistence.backfill.walk import Walk
 from persistence.engine import Connection, PoolSettings, connected, create_engine
 from persistence.faults import Fault, fault_of
 from workers.backfill.closing import close
@@ -63,6 +66,15 @@ async def run_backfill_worker(config: BackfillWorkerConfig, stop_event: asyncio.
         await _Worker(Workplace(config, definitions, engine, worker, stop_event, Timesheet(time.monotonic))).run()
     finally:
         await engine.dispose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A chunk in hand, and what it should take in seconds."""
+
+    walk: Walk
+    lease: Lease
+    target_s: float
 
 
 class _Worker:
@@ -146,32 +158,56 @@ class _Worker:
                     await runs.drain(connection, resting)
             await self._report(connection)
             await self._show(connection, active)
-            run = self._choose(active)
-            if run is None:
+            mine = self._in_turn(active)
+            if not mine:
                 return await self._idle(connection, active)
-            if run.state == RunState.PENDING:
-                await self._begin(connection, run)
-                return 0.0
-            walk = await place.walk(connection, run)
-            if run.walked and not run.claimable:
-                if await close(place, connection, run, walk):
-                    return 0.0
-                place.turn_to(Spent.IDLE, run)
-                return BUSY_POLL_S
-            pause_s, target = await clearance(place, connection, run, walk, self._tables(active))
-            if pause_s > 0:
-                return pause_s
-            lease = await lease_chunk(place, connection, run, walk, target)
-        if lease is None:
-            return LOST_RACE_S
-        await labour(place, run, walk, lease, target)
+            pauses = [IDLE_POLL_S]
+            for run in mine:
+                task = await self._next_task(connection, run, self._tables(active))
+                if not isinstance(task, float):
+                    break
+                pauses.append(task)
+            else:
+                return min(pauses)
+        await labour(place, run, task.walk, task.lease, task.target_s)
         return 0.0
 
-    def _choose(self, active: Sequence[Run]) -> Run | None:
-        """Take turns among the runs that can be worked on, so that none waits for another to end."""
+    def _in_turn(self, active: Sequence[Run]) -> Sequence[Run]:
+        """Return the runs that can be worked on, each time another one first, so that none waits for others to end."""
         mine = [run for run in active if run.state in _WORKABLE and self._know(run)]
         self._turn += 1
-        return mine[self._turn % len(mine)] if mine else None
+        first = self._turn % len(mine) if mine else 0
+        return [*mine[first:], *mine[:first]]
+
+    async def _next_task(self, connection: Connection, run: Run, tables: Sequence[str]) -> "float | _Task":
+        """Get a chunk of a run; or how long to wait before asking again, in seconds."""
+        place = self._place
+        try:
+            walk = await place.walk(connection, run)
+        except DefinitionError as error:
+            await self._does_not_fit(connection, run, error)
+            return IDLE_POLL_S
+        if run.state == RunState.PENDING:
+            await self._begin(connection, run, walk)
+            return 0.0
+        if run.walked and not run.claimable:
+            if await close(place, connection, run, walk):
+                return 0.0
+            place.turn_to(Spent.IDLE, run)
+            return BUSY_POLL_S
+        pause_s, target = await clearance(place, connection, run, walk, tables)
+        if pause_s > 0:
+            return pause_s
+        lease = await lease_chunk(place, connection, run, walk, target)
+        return LOST_RACE_S if lease is None else _Task(walk, lease, target)
+
+    async def _does_not_fit(self, connection: Connection, run: Run, error: DefinitionError) -> None:
+        """Stop a run that cannot begin; one that has begun waits, as a release may be on its way."""
+        if run.state == RunState.PENDING:
+            await runs.move(connection, run, Event.STOP, str(error))
+        elif run.reason != str(error):
+            await runs.note_reason(connection, run, str(error))
+        self._place.turn_to(Spent.WAITING, run)
 
     def _know(self, run: Run) -> bool:
         """Say whether this release carries the very definition that the run was asked for with."""
@@ -197,17 +233,9 @@ class _Worker:
             _log.info("backfill_ledger_pruned", run=run_id)
         return BUSY_POLL_S if any(run.state in _COMING_TO_REST for run in active) else IDLE_POLL_S
 
-    async def _begin(self, connection: Connection, run: Run) -> None:
-        """Take up a run that was asked for: what it walks must exist, and its rows are counted.
-
-        A verify need not count: the run that it verifies has walked them all.
-        """
+    async def _begin(self, connection: Connection, run: Run, walk: Walk) -> None:
+        """Take up a run that was asked for: its rows are counted. A verify need not: its run has walked them all."""
         place = self._place
-        try:
-            walk = await place.walk(connection, run)
-        except DefinitionError as error:
-            await runs.move(connection, run, Event.STOP, str(error))
-            return
         place.turn_to(Spent.RUNNING, run)
         if run.verifies is not None and await runs.walked_before(connection, run) is not None:
             verified = await runs.run_by_id(connection, run.verifies)
