@@ -4,13 +4,14 @@ The caller knows Kafka, JSON and JWT, and nothing of the workers' code.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import signal
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -90,6 +91,7 @@ class System:
     workers: list[WorkerProcess] = field(default_factory=list)
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def __aenter__(self) -> Self:
         servers = self.servers.env.kafka_bootstrap_servers
@@ -154,7 +156,7 @@ class System:
     # Workers ---------------------------------------------------------------------------------------------------------
     async def start(self, role: str = "commands", *, ready: bool = True, **settings: str) -> WorkerProcess:
         """Start a worker process as an operator does; waits until it is ready."""
-        number = len(self.workers)
+        number = next(self._numbers)  # several may be starting at once
         log = self.directory / f"{role}-{number}.log"
         announced = self.directory / f"{role}-{number}.url"
         env = self.environment() | {"WORKER_NAME": f"{role}-{number}", "METRICS_URL_FILE": str(announced)} | settings

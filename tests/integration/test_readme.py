@@ -15,7 +15,7 @@ PROMPT = ".venv/bin/catalog "
 def commands() -> list[list[str]]:
     """Read the README's `catalog` commands, comments and continued lines taken away."""
     text = Path(ROOT / "README.md").read_text().replace("\\\n", " ")
-    blocks = re.findall(r"^    (\S.*)$", text, re.MULTILINE)
+    blocks = re.findall(r"^ {4,6}(\S.*)$", text, re.MULTILINE)
     return [shlex.split(line.split("  #")[0])[1:] for line in blocks if line.startswith(PROMPT)]
 
 
