@@ -57,7 +57,7 @@ def create_engine(url: str, pool: PoolSettings, application_name: str) -> AsyncE
     """Make the pool; connects only when first used.
 
     The server gives up on a silent client by itself (TCP keepalives and user time-out), so that the locks of a machine
-    that vanished are released within about half a minute.
+    that vanished are released within about half a minute. Raises OSError for certificate files that cannot be used.
     """
     parsed = make_url(url)
     query = dict(parsed.query)
@@ -75,7 +75,7 @@ def create_engine(url: str, pool: PoolSettings, application_name: str) -> AsyncE
             "plan_cache_mode": "force_custom_plan",
         },
     }
-    if "sslmode" in query:
+    if any(name.startswith("ssl") for name in query):
         connect_args["ssl"] = _tls(query)
         query = {name: value for name, value in query.items() if not name.startswith("ssl")}
     return create_async_engine(
@@ -92,12 +92,17 @@ def create_engine(url: str, pool: PoolSettings, application_name: str) -> AsyncE
 
 
 def _tls(query: dict[str, Any]) -> object:
-    """Read libpq's well-known parameters (sslmode, sslrootcert, sslcert, sslkey) as asyncpg wants them."""
-    mode = str(query["sslmode"])
-    if mode not in {"verify-ca", "verify-full"}:
+    """Read libpq's well-known parameters (sslmode, sslrootcert, sslcert, sslkey) as asyncpg wants them.
+
+    As in libpq, `require` trusts anybody unless there is an `sslrootcert`.
+    """
+    mode = str(query.get("sslmode", "prefer"))
+    if mode not in {"require", "verify-ca", "verify-full"}:
         return mode
     context = ssl.create_default_context(cafile=query.get("sslrootcert"))
     context.check_hostname = mode == "verify-full"
+    if mode == "require" and "sslrootcert" not in query:
+        context.verify_mode = ssl.CERT_NONE
     if "sslcert" in query:
         context.load_cert_chain(str(query["sslcert"]), query.get("sslkey"))
     return context

@@ -28,8 +28,9 @@ _CONFLICTS: Final = frozenset({"40P01", "40001", "55P03", "23505", "23P01", "235
 """Deadlock, serialisation, lock time-out; and a constraint that somebody else's row met first."""
 _TOO_SLOW: Final = frozenset({"25P04", "57014"})
 _SCHEMA_MOVED: Final = frozenset({"42703", "42P01", "0A000"})
-_TRANSIENT_CODES: Final = frozenset({"25P02", "25P03", "25006", "28000", "28P01", "3D000"})
-"""Aborted or idle transactions, a server that became read-only, credentials or a database that are being replaced."""
+_TRANSIENT_CODES: Final = frozenset({"25P02", "25P03", "25006", "28000", "28P01", "3D000", "42501"})
+"""Aborted or idle transactions, a server that became read-only, credentials, rights or a database that are being
+replaced: no message can help those."""
 _TRANSIENT_CLASSES: Final = frozenset({"08", "53", "57", "58"})
 """Connections, resources, operator intervention, system errors."""
 
@@ -40,6 +41,13 @@ class UniqueConflictError(Exception):
 
 class StaleReadError(UniqueConflictError):
     """What was read ahead of the locks had changed when they were granted: decide again."""
+
+
+def sqlstate_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of a driver's error, also where SQLAlchemy wrapped it, as it does while it connects."""
+    if isinstance(error, DBAPIError) and error.orig is not None:
+        return sqlstate_of(error.orig.__cause__ or error.orig)
+    return getattr(error, "sqlstate", None)
 
 
 def fault_of(error: BaseException) -> Fault:

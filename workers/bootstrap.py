@@ -56,7 +56,7 @@ from workers.dlq.errors import DeskError
 from workers.doctor.errors import DoctorError
 from workers.fault_points import FaultPoints
 from workers.health import Vitals, health_app
-from workers.kafka.client import RequestClient
+from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.security import KafkaSecurity, SecurityConfigError
@@ -71,7 +71,7 @@ from workers.pipeline.patience import Patience
 from workers.pipeline.queries import QueryPipeline
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays
-from workers.ports import Position
+from workers.ports import BrokerAwayError, Position
 from workers.seed import seed_with_progress
 from workers.settings import Settings
 from workers.telemetry import logs
@@ -130,7 +130,12 @@ def engine_of(settings: Settings, application_name: str, *, reading: bool = Fals
     database = settings.database
     url = (database.read_url if reading else None) or database.url
     pool = PoolSettings(database.pool_size, database.max_overflow, database.pre_ping, database.recycle_s, database.echo)
-    return create_engine(url.get_secret_value(), pool, application_name)
+    try:
+        return create_engine(url.get_secret_value(), pool, application_name)
+    except OSError as error:  # ssl.SSLError is one
+        name = "DATABASE_READ_URL" if reading and database.read_url else "DATABASE_URL"
+        msg = f"{name}: its certificate files cannot be used: {error.strerror or error}"
+        raise StartRefusedError(msg) from None
 
 
 def verifier_of(settings: Settings) -> Verifier:
@@ -589,9 +594,12 @@ class _Publishing:
 
     async def publish(self, side: str, key: str, body: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
         topic = self._topics.commands if side == "commands" else self._topics.queries
-        await self._requests.publish(
-            topic, key.encode(), body, [*headers, ("reply_to", self._requests.reply_to.encode())]
-        )
+        try:
+            await self._requests.publish(
+                topic, key.encode(), body, [*headers, ("reply_to", self._requests.reply_to.encode())]
+            )
+        except NotPublishedError as error:  # a request topic that takes nothing for a while is an outage, too
+            raise BrokerAwayError(str(error)) from error
 
 
 async def verify(settings: Settings, plan: Plan) -> Account:

@@ -1,13 +1,14 @@
 """What is checked before a worker starts: it waits for what is away, and refuses what is wrong."""
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import structlog
 
 from persistence.engine import Engine, connected
-from persistence.faults import Fault, fault_of
+from persistence.faults import Fault, fault_of, sqlstate_of
 from workers.pipeline.patience import Patience
 
 _log = structlog.get_logger(__name__)
@@ -16,9 +17,17 @@ T = TypeVar("T")
 
 DURABLE: Final = frozenset({"on", "remote_apply", "remote_write"})
 """Values of synchronous_commit under which a commit survives a crash of the primary."""
+_MAY_WRITE: Final = "select has_table_privilege(to_regclass('outcomes'), 'insert')"
 OLDEST_SERVER: Final = 170000
 """transaction_timeout came with PostgreSQL 17."""
 
+
+_ACCESS: Final = {
+    "28P01": "user or password is wrong",
+    "28000": "user or password is wrong",
+    "3D000": "there is no such database",
+    "42501": "its user lacks rights on our tables (the migrator grants them)",
+}
 
 READY_TIMEOUT_S: Final = 2.0
 """What a probe waits for the database's answer; probes themselves give up after a few seconds."""
@@ -31,15 +40,16 @@ class StartRefusedError(Exception):
 async def check_database(engine: Engine) -> None:
     """Wait until the database answers; raise `StartRefusedError` when it is not fit for what is promised."""
 
-    async def ask() -> tuple[str, int, str | None]:
+    async def ask() -> tuple[str, int, str | None, bool | None]:
         async with connected(engine) as connection:
             return (
                 await connection.fetchval("show synchronous_commit"),
                 int(await connection.fetchval("show server_version_num")),
                 await connection.fetchval("select to_regclass('outcomes')::text"),
+                await connection.fetchval(_MAY_WRITE),
             )
 
-    durability, server, table = await when_there(ask)
+    durability, server, table, may_write = await when_there(ask)
     if server < OLDEST_SERVER:
         msg = f"Postgres {server // 10000} is too old: the workers need transaction_timeout, which came with 17"
         raise StartRefusedError(msg)
@@ -49,6 +59,22 @@ async def check_database(engine: Engine) -> None:
     if table is None:
         msg = "the database has no schema: run `catalog migrate`"
         raise StartRefusedError(msg)
+    if not may_write:
+        raise StartRefusedError(f"Postgres refuses DATABASE_URL: {_ACCESS['42501']}")
+
+
+def _refusal(error: Exception) -> str | None:
+    """Say what is wrong with our access, where waiting would not help."""
+    code = sqlstate_of(error)
+    if code in _ACCESS:
+        return f"Postgres refuses DATABASE_URL: {_ACCESS[code]}"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"The certificate of Postgres cannot be trusted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"Postgres does not speak TLS as we do: {error.reason}"
+    if type(error) is ConnectionError and "SSL" in str(error):  # asyncpg's, which has no class for it
+        return "Postgres does not speak TLS, which DATABASE_URL asks for"
+    return None
 
 
 async def why_unusable(engine: Engine) -> str | None:
@@ -71,12 +97,8 @@ async def when_there(ask: Callable[[], Awaitable[T]]) -> T:
         try:
             return await ask()
         except Exception as error:
-            code = getattr(error, "sqlstate", None)
-            if code in {"28P01", "28000", "3D000"}:
-                msg = "Postgres refuses DATABASE_URL: " + (
-                    "there is no such database" if code == "3D000" else "user or password is wrong"
-                )
-                raise StartRefusedError(msg) from None
+            if refused := _refusal(error):
+                raise StartRefusedError(refused) from None
             if fault_of(error) is Fault.SCHEMA_MOVED:
                 msg = "the database has an older schema: run `catalog migrate`"
                 raise StartRefusedError(msg) from None

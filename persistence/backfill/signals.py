@@ -84,8 +84,8 @@ from pg_stat_progress_vacuum progress
 left join pg_stat_activity session on session.pid = progress.pid
 where progress.relid = any(select to_regclass(name) from unnest($1::text[]) as name)"""
 _DEAD_TUPLES: Final = """
-select max(n_dead_tup / greatest(n_live_tup, 10000)::float8)::float8 as value, false as hidden
-from pg_stat_user_tables
+select max(n_dead_tup / greatest(n_live_tup, c.reltuples, 10000)::float8)::float8 as value, false as hidden
+from pg_stat_user_tables s join pg_class c on c.oid = s.relid  -- a crash forgets the statistics, not the catalogue
 where relid = any(select to_regclass(name) from unnest($1::text[]) as name)"""
 _LIVE_P99: Final = f"""
 select max(p99.ms::float8) filter (where seen_at > clock_timestamp() - make_interval(secs => {STALE_HEARTBEAT_S}))

@@ -93,7 +93,7 @@ class Plan:
 
 
 SHORT: Final = Plan(rows=40_000, faults=14, chunk_rows=400, pause_s=0.1, longest_stop_s=4.0)
-LONG: Final = Plan(rows=2_000_000, faults=110, chunk_rows=1_000, pause_s=0.25, longest_stop_s=20.0)
+LONG: Final = Plan(rows=2_000_000, faults=110, chunk_rows=2_000, pause_s=0.25, longest_stop_s=20.0)
 
 
 @dataclass
@@ -136,6 +136,7 @@ class _Chaos:
         self._say = say
         self._dice = random.Random(plan.seed)
         self._workers: list[asyncio.subprocess.Process] = []
+        self._processes: list[asyncio.subprocess.Process] = []
         self._stopped: set[asyncio.Task[None]] = set()
         self._account = Account()
         self._dual_write = False
@@ -157,10 +158,10 @@ class _Chaos:
             for task in live:
                 task.cancel()
             ends = await asyncio.gather(*live, return_exceptions=True)
+            await self._end_workers()
         self._account.deviations += [
             f"live traffic ended by {end!r}" for end in ends if not isinstance(end, asyncio.CancelledError)
         ]
-        await self._end_workers()
         await self._judge(run, verify)
         self._account.seconds = time.monotonic() - began
         return self._account
@@ -239,7 +240,9 @@ class _Chaos:
             await worker.wait()
 
     async def _add(self) -> None:
-        self._workers.append(await self._workshop.process(f"chaos{self._account.faults.total()}"))
+        worker = await self._workshop.process(f"chaos{self._account.faults.total()}")
+        self._processes.append(worker)
+        self._workers.append(worker)
 
     async def _restart_postgres(self) -> None:
         """Kill Postgres and start it again; on a server that is not ours, end every session of the database."""
@@ -290,11 +293,14 @@ class _Chaos:
         return (await self._workshop.look("fill"))["verify"]
 
     async def _end_workers(self) -> None:
-        await asyncio.gather(*self._stopped)
-        for worker in self._workers:
+        """End every process, those that stand still as well."""
+        for task in self._stopped:
+            task.cancel()
+        await asyncio.gather(*self._stopped, return_exceptions=True)
+        for worker in self._processes:
             with suppress(ProcessLookupError):
-                worker.terminate()
-        await asyncio.gather(*(worker.wait() for worker in self._workers))
+                worker.kill()
+        await asyncio.gather(*(worker.wait() for worker in self._processes))
 
     async def _judge(self, run: Any, verify: Any) -> None:  # noqa: ANN401 (views of runs)
         session: Session = await asyncpg.connect(self._workshop.url)

@@ -75,7 +75,7 @@ class Campaign:
         return {
             "totals": {
                 "runs": len(self.runs),
-                "commands": self.commands(),
+                "commands": sum(run.commands for run in self.runs),
                 **{goal.what: self.count(goal) for goal in GOALS},
                 "faults": dict(sorted(Counter(one.fault for run in self.runs for one in run.recoveries).items())),
                 "deviations": sum(len(run.deviations) for run in self.runs),
@@ -83,14 +83,16 @@ class Campaign:
             "runs": [asdict(run) for run in self.runs],
         }
 
-    def commands(self, brokers: int | None = None) -> int:
-        """How many messages were accounted for."""
-        return sum(run.commands for run in self.runs if brokers in {None, run.brokers})
+    def commands(self, brokers: int) -> int:
+        """How many messages were accounted for, in runs without a deviation."""
+        return sum(run.commands for run in self._clean(brokers))
 
     def count(self, goal: Goal) -> int:
-        """How many faults that count for a goal there were."""
-        runs = [run for run in self.runs if run.brokers == goal.brokers]
-        return sum(one.fault in goal.faults for run in runs for one in run.recoveries)
+        """How many faults that count for a goal there were, in runs without a deviation."""
+        return sum(one.fault in goal.faults for run in self._clean(goal.brokers) for one in run.recoveries)
+
+    def _clean(self, brokers: int) -> list[Run]:
+        return [run for run in self.runs if run.brokers == brokers and not run.deviations]
 
     def missing(self, brokers: int) -> list[str]:
         """Say what is still needed on so many brokers."""
@@ -124,11 +126,14 @@ class Campaign:
                 _worst(one.bound_s for one in found),
                 _worst(one.silence_s for one in found),
             )
-        deliveries, undelivered = sum(run.deliveries for run in self.runs), sum(run.undelivered for run in self.runs)
+        sums = {
+            name: sum(getattr(run, name) for run in self.runs) for name in ("commands", "deliveries", "undelivered")
+        }
         return Group(
             table,
-            f"{len(self.runs)} run(s), {self.commands()} commands in {deliveries} deliveries, {undelivered} replies"
-            f" undeliverable as they had to be, {sum(len(run.deviations) for run in self.runs)} deviation(s)",
+            f"{len(self.runs)} run(s), {sums['commands']} commands in {sums['deliveries']} deliveries,"
+            f" {sums['undelivered']} replies undeliverable as they had to be,"
+            f" {sum(len(run.deviations) for run in self.runs)} deviation(s)",
         )
 
 

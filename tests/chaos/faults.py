@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tests.chaos.arena import Arena
@@ -33,8 +33,9 @@ class Stage:
 
     arena: Arena
     traffic: Traffic
-    dice: random.Random
+    seed: int
     hurry: bool
+    dice: random.Random = field(default_factory=random.Random)
 
     async def wait(self, shortest_s: float, longest_s: float) -> None:
         """Let the harm last for a while."""

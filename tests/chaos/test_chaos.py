@@ -6,6 +6,7 @@ once.
 """
 
 import asyncio
+import faulthandler
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -56,6 +57,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 async def test_chaos(brokers: int, tmp_path: Path, say: Say) -> None:
     """Under random faults every command takes effect once, in order, and is answered; each recovery is in time."""
     chosen = os.environ.get("CHAOS_SEED")
+    faulthandler.cancel_dump_traceback_later()  # a campaign takes longer than any test that hangs
     async with an_arena(tmp_path, brokers, USUAL_WORKERS) as arena:
         if SIZE == "short" or chosen is not None:
             campaign = Campaign(tmp_path / "ledger.json")
@@ -75,7 +77,7 @@ async def one_run(arena: Arena, campaign: Campaign, seed: int, say: Say, *, hurr
     say(f"\nseed {seed}, {brokers} broker(s), logs in {arena.system.directory}")
     plan = Plan(RATE_PER_S, UNTIL_STOPPED_S, ACTORS, DRAIN_S, seed)
     async with Traffic(arena.system, plan, Inspector(arena.system), brokers) as traffic:
-        stage = Stage(arena, traffic, random.Random(seed), hurry)
+        stage = Stage(arena, traffic, seed, hurry)
         running = asyncio.create_task(traffic.run(), name="traffic")
         striking = asyncio.create_task(strikes(stage, say), name="faults")
         try:
@@ -100,7 +102,8 @@ async def strikes(stage: Stage, say: Say) -> list[Recovery]:
     """Let a run's faults happen: each kind once in a short run, else as the dice fall."""
     await stage.traffic.recovered(stage.traffic.watch(), faults.PATIENCE_S)
     recoveries = []
-    for together in chosen(stage):
+    for number, together in enumerate(chosen(stage.seed, hurry=stage.hurry)):
+        stage.dice = random.Random(f"{stage.seed}-{number}")  # how a fault goes does not depend on those before it
         if len(together) == 1:
             found = await faults.strike(stage, together[0])
         else:
@@ -114,15 +117,14 @@ async def strikes(stage: Stage, say: Say) -> list[Recovery]:
     return recoveries
 
 
-def chosen(stage: Stage) -> Iterator[list[str]]:
+def chosen(seed: int, *, hurry: bool) -> Iterator[list[str]]:
     """Choose what happens, and what of it at once."""
-    if stage.hurry:
-        once = list(IN_SHORT)
-        stage.dice.shuffle(once)
-        yield from ([fault] for fault in once)
+    dice = random.Random(seed)
+    if hurry:
+        yield from ([fault] for fault in dice.sample(IN_SHORT, len(IN_SHORT)))
         return
     for _ in range(FAULTS_A_RUN):
-        if stage.dice.random() < AT_ONCE_SHARE:
-            yield stage.dice.sample(TOGETHER, 2)
+        if dice.random() < AT_ONCE_SHARE:
+            yield dice.sample(TOGETHER, 2)
         else:
-            yield stage.dice.choices(list(SHARES), list(SHARES.values()))
+            yield dice.choices(list(SHARES), list(SHARES.values()))

@@ -116,3 +116,16 @@ async def test_names_change_hands_in_one_batch(batches: Batches) -> None:
         )
     assert [answer["statusCode"] for answer in answers] == [200, 200, 200, 200, 201]
     assert batches.conflicts == 0
+
+
+async def test_no_step_of_a_change_under_a_batch(batches: Batches, database_url: str) -> None:
+    """While a batch is under way, no schema change can be taken a step further; afterwards it can."""
+    lock = "select bool_and(pg_try_advisory_xact_lock(lock_key)) from schema_changes"
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with batches.prepared(creation("one")) as (uow, _):
+            assert await connection.fetchval(lock) is False
+            await uow.commit()
+        assert await connection.fetchval(lock) is True
+    finally:
+        await connection.close()

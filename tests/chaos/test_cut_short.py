@@ -60,3 +60,24 @@ async def test_no_offset_without_its_reply(direct: Direct, engine: Engine, monke
     answers = await direct.decide(*records)
     assert [(envelope["statusCode"], replayed) for envelope, _, replayed in answers] == [(201, True)] * 2
     assert await number_of_customers(engine) == 2
+
+
+async def test_no_reply_before_its_cache_keys_are_cleared(direct: Direct, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever reads after the reply finds no older value; a stored reply that is sent again waits for it, too."""
+    product = {"mnemonic": "P_1", "overview": "x"}
+    await direct.decide(direct.record("create_product", product, message_id="m1", version=2))
+    direct.cleared.keys.clear()
+    cleared_before: list[list[str]] = []
+    publish = direct.replies.publish
+
+    async def watched(messages: Sequence[Message]) -> list[Undeliverable]:
+        cleared_before.append(list(direct.cleared.keys))
+        direct.cleared.keys.clear()
+        return await publish(messages)
+
+    monkeypatch.setattr(direct.replies, "publish", watched)
+    change = direct.record("update_product", {"mnemonic": "P_1", "overview": "y"}, message_id="m2")
+    for replayed in (False, True):
+        ((envelope, _, again),) = await direct.decide(change)
+        assert (envelope["statusCode"], again) == (200, replayed)
+    assert cleared_before[0] == cleared_before[1] != []

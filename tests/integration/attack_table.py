@@ -18,6 +18,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from contracts.messages import plain
 from contracts.registry import KINDS
 from tests.system import ADMIN, SECRET, System
 
@@ -733,7 +734,7 @@ def on_kinds() -> Iterator[Attack]:
     """Kinds and versions that are not served, or not here."""
     kinds = sorted(KINDS)
     for name in ("no_such_kind", "Create_Customer", "create_customer ", "../create_customer"):
-        answer = refused(400, "UNKNOWN_KIND", f"Kind '{name}' is not known", kinds=kinds, kind=name)
+        answer = refused(400, "UNKNOWN_KIND", f"Kind '{plain(name)}' is not known", kinds=kinds, kind=name)
         yield Attack(of="kinds", name=name, body=request(name, {}), answer=answer)
     for name, number in (("0", 0), ("-1", -1)):
         body = request("create_customer", {}, version=number)

@@ -121,7 +121,6 @@ async def test_four_replicas_share_a_limit(system: System) -> None:
     accepted = sorted(stamped[one] for one, statuses in answers.items() if statuses == {404})
     metrics = [await system.metrics(worker) for worker in (workers[1], *system.workers[4:])]
     assert sum(found["catalog_rate_limit_fallbacks_total"] for found in metrics) == 0, "Redis did not answer in time"
-    print("WINDOW", greatest_window(accepted), len(accepted), usable(sorted(stamped.values())), len(sent), sum(len(r) for r in system.replies.values()))  # DEBUG
     assert greatest_window(accepted) <= LIMIT
     assert len(accepted) >= 0.95 * usable(sorted(stamped.values()))
     assert len(await system.fetch("select 1 from outcomes")) == len(accepted)

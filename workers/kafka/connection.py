@@ -41,7 +41,9 @@ _FORBIDDEN: Final = {
     errors.InconsistentGroupProtocolError: "the group's other members assign partitions by other rules",
     errors.InvalidSessionTimeoutError: "the session time-out is outside of what the broker accepts",
 }
-_TLS_MISFITS: Final = ("WRONG_VERSION_NUMBER", "CERTIFICATE_REQUIRED", "UNSUPPORTED_PROTOCOL", "UNKNOWN_CA")
+_TLS_MISFITS: Final = ("WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "HANDSHAKE_FAILURE", "CERTIFICATE", "UNKNOWN_CA")
+"""Parts of OpenSSL's reasons that another attempt would not change. Of the version 1.3 on, a client hears that its
+certificate is missing or refused only when it reads the first answer."""
 
 _log = structlog.get_logger(__name__)
 
@@ -101,11 +103,12 @@ async def reach_broker(bootstrap_servers: str, security: KafkaSecurity, client_i
             raise KafkaAccessError(
                 f"The certificate of Kafka at {host}:{port} cannot be trusted: {error.verify_message}"
             ) from error
-        except ssl.SSLError as error:
-            if any(misfit in str(error) for misfit in _TLS_MISFITS):
-                raise KafkaAccessError(f"Kafka at {host}:{port} does not speak TLS as we do: {error.reason}") from error
-            reasons.append(f"{host}:{port}: {error.reason}")
         except (OSError, TimeoutError, errors.KafkaError) as error:
+            cause = error if isinstance(error, ssl.SSLError) else error.__cause__
+            if isinstance(cause, ssl.SSLError) and any(misfit in str(cause) for misfit in _TLS_MISFITS):
+                raise KafkaAccessError(
+                    f"Kafka at {host}:{port} does not speak TLS as we do, or refuses our certificate: {cause.reason}"
+                ) from error
             reasons.append(f"{host}:{port}: {_plain(error)}")
     raise BrokerAwayError("; ".join(reasons))
 
