@@ -52,11 +52,7 @@ async def update_customer(command: UpdateCustomer, uow: UnitOfWork, context: Con
             ),
             subjects,
         )
-    changes = {
-        name: getattr(command, name)
-        for name in ("name", "email", "preferences", "is_active")
-        if name in given
-    }
+    changes = {name: getattr(command, name) for name in ("name", "email", "preferences", "is_active") if name in given}
     if "preferences" in changes:
         changes["preferences"] = changes["preferences"] or {}
     changed = replace(customer, **changes)

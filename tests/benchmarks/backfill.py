@@ -30,7 +30,7 @@ from tests.backfill.workshop import ENDED, Session, Workshop
 from tests.servers import Servers, start_servers
 from workers.backfill.progress import Progress, Walked, last_look_s, progress_of
 
-EXPRESSION: Final = """source || jsonb_build_object('checked', true)"""
+EXPRESSION: Final = """source || '{\"checked\": true}'"""
 ROW_LOCAL: Final = f"""
     TABLE = "walked"
     KEY = ("id",)

@@ -13,6 +13,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import (
     InvalidTopicError,
     KafkaError,
+    KafkaTimeoutError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
     for_code,
@@ -194,6 +195,8 @@ class TopicAdmin:
         try:
             await consumer.start()
             await consumer.end_offsets(partitions)
+        except KafkaTimeoutError as error:
+            raise KafkaAccessError("Kafka made the topics, but does not tell about them: is DESCRIBE missing?") from error
         finally:
             await consumer.stop()
 
