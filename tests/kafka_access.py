@@ -27,7 +27,7 @@ _PATTERNS: Final = {"literal": 3, "prefixed": 4}
 _OPERATIONS: Final = {
     "READ": 3, "WRITE": 4, "CREATE": 5, "DELETE": 6, "ALTER": 7, "DESCRIBE": 8, "DESCRIBE_CONFIGS": 10,
 }  # fmt: skip
-_ALLOW: Final = 3
+_DENY, _ALLOW = 2, 3
 _MECHANISMS: Final = {"SCRAM-SHA-256": (1, "sha256"), "SCRAM-SHA-512": (2, "sha512")}
 _ITERATIONS: Final = 4096
 
@@ -61,8 +61,8 @@ def _rights(text: str, prefix: str) -> Iterator[Right]:
                 yield Right(resource, own, pattern, operation)
 
 
-async def allow(admin: AIOKafkaAdminClient, principal: str, *rights: Right) -> None:
-    """Grant rights."""
+async def allow(admin: AIOKafkaAdminClient, principal: str, *rights: Right, deny: bool = False) -> None:
+    """Grant rights, or deny them, whatever was granted."""
     for right in rights:
         request = CreateAclsRequest(
             _RESOURCES[right.resource],
@@ -71,7 +71,7 @@ async def allow(admin: AIOKafkaAdminClient, principal: str, *rights: Right) -> N
             f"User:{principal}",
             "*",
             _OPERATIONS[right.operation],
-            _ALLOW,
+            _DENY if deny else _ALLOW,
         )
         ((code, text),) = (await admin._send_to_controller(request)).creation_responses
         assert code == 0, text

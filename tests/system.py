@@ -111,7 +111,9 @@ class System:
                 NewTopic(self.reply_to, 1, 1),
             ]
         )
-        self.producer = AIOKafkaProducer(bootstrap_servers=servers, acks="all", max_request_size=4 << 20)
+        self.producer = AIOKafkaProducer(
+            bootstrap_servers=servers, acks="all", enable_idempotence=True, max_request_size=4 << 20
+        )
         await self.producer.start()
         self.consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50)
         await self.consumer.start()
@@ -235,8 +237,9 @@ class System:
         extra: Sequence[tuple[str, bytes | None]] = (),
         headers: Mapping[str, str] | None = None,
         partition: int | None = None,
+        confirm: bool = False,
     ) -> str:
-        """Publish a request; returns its correlation id."""
+        """Publish a request; returns its correlation id. With `confirm`, once the broker has it (or raises)."""
         correlation_id = correlation_id or uuid.uuid4().hex
         fields = {
             "message_id": message_id or uuid.uuid4().hex,
@@ -247,7 +250,11 @@ class System:
         } | dict(headers or {})
         raw = [(name, value.encode()) for name, value in fields.items() if name not in drop] + list(extra)
         value = body if isinstance(body, bytes) else json.dumps(body).encode()
-        await self.producer.send(f"{self.prefix}.{side}", value, key=key.encode(), headers=raw, partition=partition)
+        sent = await self.producer.send(
+            f"{self.prefix}.{side}", value, key=key.encode(), headers=raw, partition=partition
+        )
+        if confirm:
+            await sent
         return correlation_id
 
     async def send_undecodable(self, side: str, body: object, *, key: str = "k") -> None:

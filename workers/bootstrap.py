@@ -242,6 +242,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         window_s=settings.rate.window_s,
         overrides=settings.rate.overrides,
         on_fallback=metrics.rate_fallback.inc,
+        on_away=lambda reason: _log.warning("redis_away", reason=reason),
     )
     intake = Intake(
         topics,

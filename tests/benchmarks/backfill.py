@@ -30,14 +30,21 @@ from tests.backfill.workshop import ENDED, Session, Workshop
 from tests.servers import Servers, start_servers
 from workers.backfill.progress import Progress, Walked, last_look_s, progress_of
 
-EXPRESSION: Final = """source || '{\"checked\": true}'"""
-ROW_LOCAL: Final = f"""
-    TABLE = "walked"
-    KEY = ("id",)
-    TODO = "target is null"
-    SET = {{"target": "{EXPRESSION}"}}
-    ROW_LOCAL = True
-    """
+EXPRESSION: Final = """source || '{"checked": true}'"""
+
+
+def definition_of(expression: str) -> str:
+    """Write a row-local definition."""
+    return f"""
+        TABLE = "walked"
+        KEY = ("id",)
+        TODO = "target is null"
+        SET = {{"target": {expression!r}}}
+        ROW_LOCAL = True
+        """
+
+
+ROW_LOCAL: Final = definition_of(EXPRESSION)
 LOCKED: Final = ROW_LOCAL.replace("ROW_LOCAL = True", "")
 SINGLE: Final = f"update walked set target = {EXPRESSION} where target is null"
 ROWS: Final = """
@@ -252,7 +259,7 @@ CLIENTS: Final = 4
 WINDOW_S: Final = 10.0
 PUBLISHED_EVERY_S: Final = 1.0
 PUBLISHED_OVER_S: Final = 5.0
-SLOW_FILL: Final = ROW_LOCAL.replace(EXPRESSION, EXPRESSION + " || jsonb_build_object('h', sha512(sha512('x')))")
+SLOW_FILL: Final = definition_of(f"{EXPRESSION} || jsonb_build_object('h', sha512(sha512(source::text::bytea)))")
 POINT_WRITE: Final = "update walked set source = source || jsonb_build_object('seen', $2::bigint) where id = $1"
 
 

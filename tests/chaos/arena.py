@@ -14,7 +14,7 @@ from aiokafka.admin import NewTopic
 
 from contracts.topics import Topics
 from migrations import runner
-from tests.chaos.proxy import HOST, Proxy
+from tests.chaos.proxy import HOST, Line, Proxy
 from tests.chaos.traffic import DEAF
 from tests.servers import SHORT_SESSION_MS, Servers
 from tests.system import System, WorkerProcess
@@ -44,13 +44,14 @@ class Parts:
     def __init__(self, state: Path, brokers: int) -> None:
         self._state = state
         self.brokers = ["kafka", *(f"kafka-{number}" for number in range(2, brokers + 1))]
-        self.proxies = {name: Proxy() for name in (*self.brokers, "postgres", "redis")}
+        self._line = Line()
+        self.proxies = {name: Proxy(self._line) for name in (*self.brokers, "postgres", "redis")}
         self._stacks: dict[str, EmbeddedStack] = {}
 
     async def up(self) -> Servers:
         """Start servers and proxies."""
         for proxy in self.proxies.values():
-            await proxy.start()
+            proxy.start()
         return await asyncio.to_thread(self._up)
 
     async def down(self) -> None:
@@ -59,7 +60,8 @@ class Parts:
             await asyncio.to_thread(self.stop, name, "kill")
         await asyncio.to_thread(self._stacks["postgres"].wipe)
         for proxy in self.proxies.values():
-            await proxy.stop()
+            proxy.stop()
+        self._line.close()
 
     def stop(self, name: str, how: How) -> None:
         """Stop one server, in order or by SIGKILL."""

@@ -23,7 +23,9 @@ async def flowing(system: System, sent: dict[str, str]) -> AsyncIterator[None]:
             correlation_id = message_id = uuid.uuid4().hex
             while True:
                 try:
-                    await system.send("commands", body, key=email, correlation_id=correlation_id, message_id=message_id)
+                    await system.send(
+                        "commands", body, key=email, correlation_id=correlation_id, message_id=message_id, confirm=True
+                    )
                 except KafkaError:
                     await asyncio.sleep(0.1)
                 else:

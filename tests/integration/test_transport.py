@@ -13,7 +13,7 @@ import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -210,12 +210,13 @@ async def tls_in_front_of(place: Place) -> AsyncIterator[str]:
     context.load_cert_chain(*place.authority.sign("redis"))
     target = urlsplit(place.servers.env.redis_url)
 
+    writers: set[asyncio.StreamWriter] = set()
+
     async def passed_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
+        writers.add(writer)
+        with suppress(OSError):
             while data := await reader.read(65_536):
                 writer.write(data)
-        except OSError:
-            pass
         writer.close()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -228,12 +229,15 @@ async def tls_in_front_of(place: Place) -> AsyncIterator[str]:
         yield f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={place.authority.file}"
     finally:
         server.close()
+        for writer in writers:
+            writer.transport.abort()
+        await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
 async def test_all_of_it_over_tls(place: Place) -> None:
     """Workers with the listed rights, and no others, do all their work over TLS; what is not listed is denied them."""
     system = System(place.servers, place.database_url, prefix=PREFIX)
-    async with system, tls_in_front_of(place) as redis_url:
+    async with tls_in_front_of(place) as redis_url, system:
         system.settings |= {"DATABASE_URL": place.over_tls(), "REDIS_URL": redis_url, "LOG_LEVEL": "WARNING"}
         for role, settings in (
             ("commands", place.by_password("commander")),
@@ -419,6 +423,8 @@ async def without_tls() -> AsyncIterator[str]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(8)
         writer.write(b"N")
+        writer.close()
+        await writer.wait_closed()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:

@@ -196,7 +196,8 @@ class TopicAdmin:
             await consumer.start()
             await consumer.end_offsets(partitions)
         except KafkaTimeoutError as error:
-            raise KafkaAccessError("Kafka made the topics, but does not tell about them: is DESCRIBE missing?") from error
+            msg = "Kafka made the topics, but does not tell about them: is DESCRIBE missing?"
+            raise KafkaAccessError(msg) from error
         finally:
             await consumer.stop()
 

@@ -90,7 +90,8 @@ class CommandPipeline:
             try:
                 with self.observer.step("answer"):
                     await self.answering.answer(decided)
-            except BrokerAwayError:
+            except BrokerAwayError as error:
+                _log.warning("answers_not_published", reason=str(error))
                 return Progress({}, self.patience.broker_away())
             except Exception as error:
                 if fault_of(error) is Fault.DEFECT:

@@ -68,7 +68,8 @@ class QueryPipeline:
             try:
                 with self.observer.step("answer"):
                     await self.answering.answer(decided)
-            except BrokerAwayError:
+            except BrokerAwayError as error:
+                _log.warning("answers_not_published", reason=str(error))
                 return Progress({}, self.patience.broker_away())
             if retry_after_s is None:
                 self.patience.all_well()
