@@ -18,6 +18,9 @@ from contracts.topics import Topics
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_HEADER_BYTES: Final = 16 * 1024
 
+UNREADABLE: Final = "\ud800"
+"""How the edge says why it could not read a record: in the name of a header, after this, which no bytes decode to."""
+
 _PRINTABLE = re.compile(rb"[ -~]{1,128}")
 _DEADLINE = re.compile(rb"[0-9]{1,15}")
 _KNOWN: Final = frozenset({"message_id", "correlation_id", "reply_to", "authorization", "deadline", "content-type"})
@@ -35,11 +38,7 @@ class RawRecord(Protocol):
 
 
 class UnreadableRecord(Exception):  # noqa: N818 - a finding, not a failure of the program
-    """A header key that is not UTF-8: no effect, no answer; dead-lettered without that header."""
-
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        super().__init__("header key is not UTF-8: " + ", ".join(key.hex() for key in keys))
-        self.keys = keys
+    """A header key that is not UTF-8, or what the edge could not read: no effect, no answer; dead-lettered without."""
 
 
 @dataclass(slots=True)
@@ -91,7 +90,7 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
             try:
                 size += len(name.encode()) - len(name)
             except UnicodeEncodeError:
-                raise UnreadableRecord(_not_utf8(record.headers)) from None
+                raise UnreadableRecord(_why_unreadable(record.headers)) from None
     headers = Headers(names=_KNOWN & found.keys())
     _read_reply_to(headers, found, repeated, topics)
     message_id = found.get("message_id")
@@ -116,15 +115,17 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
     return headers
 
 
-def _not_utf8(headers: Sequence[tuple[str, bytes | None]]) -> list[bytes]:
-    """Find the header keys that are not UTF-8."""
+def _why_unreadable(headers: Sequence[tuple[str, bytes | None]]) -> str:
+    """Say what the edge says, or which header keys are not UTF-8."""
     broken = []
     for name, _ in headers:
+        if name.startswith(UNREADABLE):
+            return name.removeprefix(UNREADABLE)
         try:
             name.encode()
         except UnicodeEncodeError:
-            broken.append(name.encode("utf-8", "surrogateescape"))
-    return broken
+            broken.append(name.encode("utf-8", "surrogateescape").hex())
+    return "header key is not UTF-8: " + ", ".join(broken)
 
 
 def _read_reply_to(headers: Headers, found: Mapping[str, bytes | None], repeated: set[str], topics: Topics) -> None:

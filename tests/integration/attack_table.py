@@ -331,6 +331,8 @@ def on_roles() -> Iterator[Attack]:
     """Good tokens that do not allow this."""
     create = ("create_customer", "create", "Customer", "catalog_writer")
     product = ("create_product", "create", "Product", "catalog_admin")
+    backfill = ("start_backfill", "start", "Backfill", "catalog_operator")
+    phase = ("advance_phase", "advance", "Backfill", "catalog_operator")
     read = ("search_customers", "search", "Customer", "catalog_reader")
     new_product = request("create_product", {"mnemonic": "EVIL", "overview": ""}, version=2)
     rule = request("set_validation_rules", {"mnemonic": "PLAIN", "rules": []})
@@ -344,6 +346,8 @@ def on_roles() -> Iterator[Attack]:
             ("set_validation_rules", "update", "Product", "catalog_admin"),
         ),
         ("an operator writes", ["catalog_operator"], creation(), create),
+        ("an administrator backfills", ["catalog_admin"], request("start_backfill", {"name": "x"}), backfill),
+        ("a writer advances a phase", ["catalog_writer"], request("advance_phase", {}), phase),
         ("nobody in particular writes", [], creation(), create),
         ("roles in other letters", ["CATALOG_ADMIN", "catalog_admin ", "catalog_*"], creation(), create),
         ("roles in one text", ["catalog_reader,catalog_admin"], creation(), create),

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import jwt
+import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
@@ -49,8 +50,32 @@ from tests.system import SECRET, System
 from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource
 from workers.admission.reply_topics import ReplyTopics
+from workers.kafka.records import MAX_RECORDS, MAX_UNPACKED_BYTES, TolerantRecords
 from workers.pipeline.intake import Intake
 from workers.pipeline.replays import Replays
+
+GZIP, LZ4, ZSTD = 1, 3, 4
+
+
+def packed(body: bytes, headers: Sequence[Header], codec: int = 0) -> bytes:
+    """Write a record batch by aiokafka's encoder in Python, which asks few questions."""
+    builder = _DefaultRecordBatchBuilderPy(2, codec, 0, -1, -1, 0, 1 << 30)
+    builder.append(0, 1000, b"k", body, list(headers))
+    return bytes(builder.build())
+
+
+async def store(system: System, topic: str, batch: bytes) -> None:
+    """Have the broker store a record batch in the topic's first partition, byte for byte."""
+    client = AIOKafkaClient(bootstrap_servers=system.servers.env.kafka_bootstrap_servers)
+    await client.bootstrap()
+    try:
+        await client.set_topics([topic])
+        leader = client.cluster.leader_for_partition(TopicPartition(topic, 0))
+        sent = ProduceRequest(transactional_id=None, required_acks=-1, timeout=5000, topics=[(topic, [(0, batch)])])
+        ((_, ((_, code, *_),)),) = (await client.send(leader, sent)).topics
+        assert code == 0
+    finally:
+        await client.close()
 
 
 class Deployment:
@@ -149,21 +174,8 @@ class Deployment:
             await self.system.producer.send(topic, body, key=key, headers=record)
 
     async def _produce(self, topic: str, body: bytes, headers: Sequence[Header]) -> None:
-        """Have the broker store a record that aiokafka's encoder, in C, would refuse to write."""
-        builder = _DefaultRecordBatchBuilderPy(2, 0, 0, -1, -1, 0, 1 << 20)
-        builder.append(0, 1000, b"k", body, list(headers))
-        client = AIOKafkaClient(bootstrap_servers=self.system.servers.env.kafka_bootstrap_servers)
-        await client.bootstrap()
-        try:
-            await client.set_topics([topic])
-            leader = client.cluster.leader_for_partition(TopicPartition(topic, 0))
-            sent = ProduceRequest(
-                transactional_id=None, required_acks=-1, timeout=5000, topics=[(topic, [(0, bytes(builder.build()))])]
-            )
-            ((_, ((_, code, *_),)),) = (await client.send(leader, sent)).topics
-            assert code == 0
-        finally:
-            await client.close()
+        """Publish a record that aiokafka's encoder, in C, would refuse to write."""
+        await store(self.system, topic, packed(body, headers))
 
     async def letters(self, side: str) -> list[Letter]:
         """Read all dead letters, byte for byte."""
@@ -293,6 +305,44 @@ async def test_batches_that_take_long(system: System, side: str, number: int) ->
     assert all("too many steps" in reply.raw.decode() for reply in replies)
     assert sum(reply.at > light.at + 0.1 for reply in replies) >= number // 2
     assert await system.dead_letters(side) == []
+
+
+async def test_batches_that_unpack_to_gigabytes(system: System) -> None:
+    """A small batch that unpacks beyond all bounds is dead-lettered unread; the worker lives, the partition goes on."""
+    worker = await system.start("commands")
+    process = psutil.Process(worker.process.pid)
+    before = process.memory_info().rss
+    good = []
+    for codec in (GZIP, LZ4, ZSTD):
+        good.append(await system.send("commands", json.loads(creation()), partition=0))
+        await system.flush()
+        batch = packed(b"\0" * (MAX_UNPACKED_BYTES + 1), [("message_id", b"bomb")], codec)
+        assert len(batch) < 1_000_000
+        await store(system, f"{system.prefix}.commands", batch)
+    good.append(await system.send("commands", json.loads(creation()), partition=0))
+    assert [(await system.reply(correlation_id)).status for correlation_id in good] == [201] * 4
+    letters = await system.letters(3)
+    details = {(headers["dlq.reason"], headers["dlq.detail"]) for _, headers in letters}
+    assert details == {
+        ("UNREADABLE_RECORD", f"a batch of 1 records that unpacks to more than {MAX_UNPACKED_BYTES} bytes")
+    }
+    assert sorted(int(headers["dlq.offset"]) for _, headers in letters) == [1, 3, 5]
+    assert process.memory_info().rss - before < 100 * 1024 * KIB
+
+
+@pytest.mark.parametrize("codec", [0, GZIP, LZ4, ZSTD])
+def test_what_is_within_bounds_is_read(codec: int) -> None:
+    """A batch of many megabytes is read as ever; one of too many records is told apart by their number alone."""
+    body = b"x" * (MAX_UNPACKED_BYTES // 2)
+    (record,) = TolerantRecords(packed(body, [], codec)).next_batch()
+    assert record.value == body
+    crowd = bytearray(packed(b"x", [], codec))
+    crowd[57:61] = (MAX_RECORDS + 1).to_bytes(4, "big")
+    (record,) = TolerantRecords(bytes(crowd)).next_batch()
+    assert (record.value, record.headers[0][0][1:]) == (
+        None,
+        f"a batch of {MAX_RECORDS + 1} records, more than {MAX_RECORDS}",
+    )
 
 
 def test_bodies_that_take_long() -> None:

@@ -1,4 +1,4 @@
-"""A header key that is not UTF-8 must not stop its partition.
+"""A header key that is not UTF-8 must not stop its partition, nor a batch that unpacks to gigabytes a worker.
 
 aiokafka 0.14 decodes header keys while it parses a record batch. One key that is not UTF-8 makes every `getmany` of
 that partition raise (UnicodeDecodeError from the C parser, CorruptRecordException from the pure-Python one), and
@@ -10,17 +10,37 @@ start.
 until one of them refuses a batch; that batch alone is parsed again by `_TolerantBatch`, which decodes header keys with
 `surrogateescape` (encoding them the same way gives the bytes back). A batch is parsed as a whole before its first
 record is handed out, so no record is lost, repeated or reordered by the second attempt.
+
+aiokafka unpacks a compressed batch whatever comes out: 9 KB of zstd may be 300 MB, and the 1 MiB that a topic takes may
+be more than any machine has. A worker would die of it, and so would each that is given the partition after it. A batch
+beyond `MAX_UNPACKED_BYTES` or `MAX_RECORDS` is handed out as one record: its last, without content, with a header that
+says why (`contracts.codec.UNREADABLE`). So it is dead-lettered, and the partition goes on.
 """
 
+import mmap
 import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
+import cramjam
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.record.util import decode_varint
+
+from contracts.codec import UNREADABLE
+
+MAX_UNPACKED_BYTES: Final = 64 * 1024 * 1024
+"""Of one batch: 64 times what our topics take."""
+MAX_RECORDS: Final = 100_000
+"""Of one batch: so many requests, each with a token, fill as many bytes. They are all in memory at once."""
+
+# By Kafka's number of what compressed a batch: what unpacks it, and how far it goes at best. Snappy goes 22 times.
+_UNPACKERS: Final = {1: (cramjam.gzip, 1032), 3: (cramjam.lz4, 255), 4: (cramjam.zstd, 44_000)}
+_COUNT: Final = struct.Struct(">i")
+_COUNT_AT: Final = 57  # in version 2 of the format
+_RECORDS_AT: Final = _COUNT_AT + _COUNT.size
 
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # after the base offset, in every version of the format
@@ -80,10 +100,36 @@ class _Batch:
         return next(self._batch)
 
     def __iter__(self) -> Iterator[Any]:
+        if (problem := _too_much(self._data, self._batch.compression_type)) is not None:
+            return iter([_stand_in(self._batch, problem)])
         try:
             return iter(list(self._batch))
         except (UnicodeDecodeError, CorruptRecordException):
             return iter(_TolerantBatch(self._data))  # raises again if more than a header key is wrong
+
+
+def _too_much(data: memoryview, compression: int) -> str | None:
+    """Tell why a batch must not be unpacked, without unpacking more of it than the limit."""
+    (records,) = _COUNT.unpack_from(data, _COUNT_AT)
+    if records > MAX_RECORDS:
+        return f"a batch of {records} records, more than {MAX_RECORDS}"
+    unpacker, ratio = _UNPACKERS.get(compression, (None, 0))
+    packed = data[_RECORDS_AT:]
+    if unpacker is None or len(packed) * ratio <= MAX_UNPACKED_BYTES:
+        return None
+    with mmap.mmap(-1, MAX_UNPACKED_BYTES) as room:  # memory that is there only where it is written to
+        try:
+            unpacker.decompress_into(packed, room)
+        except cramjam.DecompressionError:
+            return f"a batch of {records} records that unpacks to more than {MAX_UNPACKED_BYTES} bytes"
+    return None
+
+
+def _stand_in(batch: Any, problem: str) -> Any:  # noqa: ANN401 - aiokafka is untyped
+    """Stand in for a whole batch: at the place of its last record, with nothing but why."""
+    offset = batch.base_offset + batch.last_offset_delta
+    headers = [(UNREADABLE + problem, None)]
+    return _DefaultRecordPy(offset, batch.max_timestamp, batch.timestamp_type, None, None, headers)
 
 
 class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
