@@ -211,7 +211,7 @@ async def eta(workshop: Workshop, options: Options, runs: int = 20) -> None:
     contained = narrow = 0
     for seed in range(runs):
         dice = random.Random(seed)
-        rows = dice.randrange(options.rows // 2, options.rows * 2)
+        rows = dice.randrange(options.rows * 2, options.rows * 4)
         await fill(workshop, rows)
         async with processes(workshop, dice.choice((1, 2))):
             await workshop.wish(lambda control: control.start("row_local"))
