@@ -107,7 +107,7 @@ class Campaign:
 
     def picture(self) -> RenderableType:
         """Draw counts and recoveries."""
-        table = Table("fault", "times", "first reply", "all partitions: median", "worst", "bound", "longest silence")
+        table = Table("fault", "times", "first reply", "all partitions: median", "worst", "late", "longest silence")
         by_fault: dict[str, list[Recovery]] = defaultdict(list)
         for run in self.runs:
             for one in run.recoveries:
@@ -123,7 +123,7 @@ class Campaign:
                 _worst(one.first_s for one in found),
                 f"{every[len(every) // 2]:.2f} s",
                 f"{every[-1]:.2f} s",
-                _worst(one.bound_s for one in found),
+                str(sum(not one.in_time for one in found)),
                 _worst(one.silence_s for one in found),
             )
         sums = {

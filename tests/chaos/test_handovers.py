@@ -90,7 +90,7 @@ def assert_each_delivery_was_decided_once(handovers: Handovers, account: Account
 
 async def test_rolling_restart(system: System, capsys: pytest.CaptureFixture[str]) -> None:
     """Three workers are replaced one by one under load: no record is delivered twice, and no reply comes late."""
-    workers = [await system.start() for _ in range(3)]
+    workers = await asyncio.gather(*(system.start() for _ in range(3)))
     async with Handovers(system, seed=11) as handovers:
         for number, worker in enumerate(workers, 1):
             await handovers.end(worker, f"{number} ends")
