@@ -51,8 +51,10 @@ run: .venv ## The whole system on this machine, with a scenario; stays up until 
 
 # ----------------------------------------------------------------------------------------------------------------- checks
 
+# Most tests wait for a server or a time-out: three processes, each with a stack of its own, keep two cores busy. A file's
+# tests stay together, since some share servers.
 test: .venv ## All tests but the suites below; more pytest options: make test ARGS="-k envelope"
-	@$(PYTEST) -m "not ($(SUITES))" $(ARGS)
+	@$(PYTEST) -m "not ($(SUITES))" --numprocesses 3 --dist loadfile $(ARGS)
 
 smoke: .venv ## The short form of every suite below
 	@SUITE_SIZE=short $(PYTEST) -m "$(SUITES)" $(ARGS)

@@ -44,10 +44,10 @@ async def stamps(system: System) -> dict[str, int]:
     """Read when the broker stamped each command, in milliseconds since the epoch, by message id."""
     topic = f"{system.prefix}.commands"
     partitions = [TopicPartition(topic, number) for number in range(system.partitions)]
-    async with AIOKafkaConsumer(bootstrap_servers=system.servers.env.kafka_bootstrap_servers) as consumer:
+    servers = system.servers.env.kafka_bootstrap_servers
+    async with AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest") as consumer:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
-        await consumer.seek_to_beginning(*partitions)
         found: dict[str, int] = {}
         while len(found) < sum(ends.values()):
             for records in (await consumer.getmany(timeout_ms=200)).values():
