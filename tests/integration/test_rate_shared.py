@@ -32,6 +32,8 @@ WINDOW_S: Final = 5
 PER_S: Final = 10 * LIMIT / WINDOW_S
 """Ten times what the limit allows."""
 FOR_S: Final = 12
+ROUNDS: Final = 5
+"""Of a comparison that takes a quarter of a second each time."""
 
 DELETION: Final = {"kind": "delete_customer", "payload": {"customer_id": str(uuid.UUID(int=1))}}
 """A request that costs little: 404, stored."""
@@ -246,10 +248,13 @@ async def time_of_others(system: System, crowd: Sequence[str]) -> float:
 async def test_a_flood_delays_others_by_its_share_at_most(system: System) -> None:
     """Requests beyond the limit cost others no more time than as many that are within it."""
     limits = json.dumps({"greedy": 10, "bystander": 0, **{f"caller-{number}": 0 for number in range(19)}})
-    await system.start("commands", RATE_LIMIT_OVERRIDES=limits, LOG_SUCCESSES_PER_S="0", LOG_LEVEL="ERROR")
+    settings = {"RATE_LIMIT_OVERRIDES": limits, "RATE_LIMIT_WINDOW_S": "3600"}
+    await system.start("commands", LOG_SUCCESSES_PER_S="0", LOG_LEVEL="ERROR", **settings)
     await time_of_others(system, ["caller-0"])  # connections, plans, caches
-    in_company = await time_of_others(system, [f"caller-{number}" for number in range(19)])
-    in_a_flood = await time_of_others(system, ["greedy"])
+    in_company, in_a_flood = [], []
+    for _ in range(ROUNDS):  # in turn; the quickest of each counts: what else the machine does is nobody's share
+        in_company.append(await time_of_others(system, [f"caller-{number}" for number in range(19)]))
+        in_a_flood.append(await time_of_others(system, ["greedy"]))
     statuses = [reply.status for replies in system.replies.values() for reply in replies]
-    assert statuses.count(429) == 2_000 - 100 - 10
-    assert in_a_flood < in_company * 1.25, f"{in_a_flood:.2f} s in a flood, {in_company:.2f} s in company"
+    assert statuses.count(429) == ROUNDS * (2_000 - 100) - 10
+    assert min(in_a_flood) < min(in_company) * 1.25, f"seconds in a flood {in_a_flood}, in company {in_company}"
