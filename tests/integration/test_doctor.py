@@ -181,7 +181,8 @@ async def made_anew(system: System, topic: str) -> bool:
 
 async def acknowledge(system: System, topic: str, offset: int) -> None:
     """Set the group's offset of partition 0."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=system.servers.env.kafka_bootstrap_servers, group_id=topic)
+    servers = system.servers.env.kafka_bootstrap_servers
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=topic, enable_auto_commit=False)
     await consumer.start()
     try:
         consumer.assign([TopicPartition(topic, 0)])

@@ -93,6 +93,12 @@ class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
         """Whether `post` to this topic is possible."""
         return bool(self._metadata.partitions_for_topic(topic))
 
+    def leaders(self, topic: str) -> dict[int, int]:
+        """Which broker leads each partition, as far as it is known."""
+        partitions = self._metadata.partitions_for_topic(topic) or ()
+        led = {number: self._metadata.leader_for_partition(TopicPartition(topic, number)) for number in partitions}
+        return {number: leader for number, leader in led.items() if leader is not None}
+
     async def post(self, topic: str, messages: Sequence[Message], queued: list[Queued]) -> None:
         """Queue messages, all of this topic; append to `queued`, for each, its delivery, or why it was not taken.
 

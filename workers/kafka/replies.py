@@ -4,9 +4,9 @@ All topics of a batch are published to at once, each by itself. What a topic may
 
 - It is missing from a fresh look-up, or closed to us: its replies are undeliverable at once.
 - It refuses a message for good: that message is undeliverable.
-- It takes none for 5 s while ours work: it is closed, and its replies are undeliverable at once while it is probed
-  every second, by what it has not taken yet (or by a look-up, where nothing is left). The batch that meets it first
-  waits.
+- It takes none for 5 s while ours work, and no other broker has taken it over meanwhile: it is closed, and its replies
+  are undeliverable at once while it is probed every second, by what it has not taken yet (or by a look-up, where
+  nothing is left). The batch that meets it first waits.
 - Nobody takes any: the broker is away, and the batch has to be given back.
 
 A producer that cannot go on (its sequence numbers are out of order, it was fenced, its task ended) is replaced.
@@ -100,6 +100,7 @@ class _Topic:
     unsettled: set[int]
     undeliverable: list[Undeliverable] = field(default_factory=list)
     rounds: list[tuple[list[int], list[Queued]]] = field(default_factory=list)
+    leaders: dict[int, int] = field(default_factory=dict)
     taken: bool = False
     stuck: bool = False
 
@@ -272,6 +273,7 @@ class Publisher:
             if missing is not None:
                 topic.refuse(todo, missing)
                 return missing
+            topic.leaders = topic.leaders or producer.leaders(topic.name)
             queued: list[Queued] = []
             topic.rounds.append((todo, queued))
             try:
@@ -322,8 +324,8 @@ class Publisher:
             producer = await self._living()
         except BrokerAwayError:
             return False
-        names = [topic.name for topic in stuck]
-        return await self._topics.brokers_work(producer, self._own_topic, self._min_insync_replicas, others=names)
+        others = {topic.name: topic.leaders for topic in stuck}
+        return await self._topics.brokers_work(producer, self._own_topic, self._min_insync_replicas, others)
 
     def _give_up(self, stuck: Sequence[_Topic], *, close: bool) -> None:
         """End what took too long: what was sent is under way, and probes its topic where that is closed."""

@@ -20,6 +20,9 @@ costs one request (and one more before they are called missing), and a flood of 
 
 _LOOK_UP_TIMEOUT_S: Final = 2.0
 
+Leaders = Mapping[int, int]
+"""Which broker leads each of a topic's partitions; one that lacks a leader is led by -1."""
+
 # Kafka's error codes for a topic: unknown, invalid name, access denied. Others (no leader yet) mean that it exists.
 _VERDICTS: Final[Mapping[int, str]] = {3: MISSING, 17: MISSING, 29: NOT_AUTHORISED}
 
@@ -63,14 +66,23 @@ class TopicList:
         return verdicts
 
     async def brokers_work(
-        self, producer: PatientProducer, own_topic: str, min_insync_replicas: int, others: Collection[str] = ()
+        self, producer: PatientProducer, own_topic: str, min_insync_replicas: int, others: Mapping[str, Leaders]
     ) -> bool:
-        """Whether our own topic can be written to, and the brokers that lead it and the other topics answer."""
+        """Whether our own topic can be written to, and the brokers that lead it and the other topics answer.
+
+        `others` are led as they were when they were first tried: where another broker leads a partition by now, it was
+        the brokers that were busy with themselves meanwhile.
+        """
         nodes: set[int] = set()
         try:
             found = await self._ask(producer, (own_topic, *others))
             for code, topic, _, partitions in found:
-                nodes.update(leader for _, _, leader, *_ in partitions if leader >= 0)
+                led = {partition: leader for _, partition, leader, *_ in partitions if leader >= 0}
+                nodes.update(led.values())
+                if any(
+                    leader != others[topic].get(number, leader) for number, leader in led.items() if topic in others
+                ):
+                    return False
                 if topic == own_topic and (code or not _writable(partitions, min_insync_replicas)):
                     return False
             # Over the connections that produce: what is held up there is the brokers' doing
