@@ -248,8 +248,8 @@ async def time_of_others(system: System, crowd: Sequence[str]) -> float:
 async def test_a_flood_delays_others_by_its_share_at_most(system: System) -> None:
     """Requests beyond the limit cost others no more time than as many that are within it."""
     limits = json.dumps({"greedy": 10, "bystander": 0, **{f"caller-{number}": 0 for number in range(19)}})
-    settings = {"RATE_LIMIT_OVERRIDES": limits, "RATE_LIMIT_WINDOW_S": "3600"}
-    await system.start("commands", LOG_SUCCESSES_PER_S="0", LOG_LEVEL="ERROR", **settings)
+    system.settings |= {"RATE_LIMIT_OVERRIDES": limits, "RATE_LIMIT_WINDOW_S": "3600"}
+    await system.start("commands", LOG_SUCCESSES_PER_S="0", LOG_LEVEL="ERROR")
     await time_of_others(system, ["caller-0"])  # connections, plans, caches
     in_company, in_a_flood = [], []
     for _ in range(ROUNDS):  # in turn; the quickest of each counts: what else the machine does is nobody's share
