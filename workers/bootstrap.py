@@ -410,11 +410,15 @@ async def run_query_worker(settings: Settings) -> int:
             return from_replica
         return from_primary
 
+    async def database_answers() -> bool:
+        return await why_unusable(parts.primary) is None
+
     parts.edge.handler = QueryPipeline(
         parts.intake,
         parts.refusal,
         parts.answering,
         read_from,
+        database_answers,
         QUERIES,
         Patience(parts.watching.waits),
         parts.watching,

@@ -1,6 +1,7 @@
 """An outage is not an error: requests wait, and go on by themselves."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -67,6 +68,31 @@ async def test_commands_wait_for_what_is_away(system: System, part: str, how: st
     assert worker.process.returncode is None
     assert query_worker.process.returncode is None
     assert (await system.query("search_customers", {"limit": 1})).status == 200
+
+
+@pytest.mark.parametrize("side", ["commands", "queries"])
+async def test_a_deadline_is_judged_once_the_database_answers(system: System, side: str) -> None:
+    """What is late already, and what becomes so while Postgres is away, is denied when it is back, and not before."""
+    worker = await system.start(side)
+    create = {"kind": "create_customer", "payload": {"name": "N", "email": "n@example.com"}}
+    body = create if side == "commands" else {"kind": "search_customers", "payload": {}}
+    soon, past = (str(int((time.time() + after_s) * 1000)) for after_s in (1, -1))
+    await asyncio.to_thread(system.servers.parts.stop_part, "postgres", "kill")
+    try:
+        late = [await system.send(side, body, headers={"deadline": deadline}) for deadline in (past, soon)]
+
+        async def has_waited() -> bool:
+            waited = (await system.metrics(worker)).get('catalog_waiting_seconds_total{server="postgres"}', 0)
+            return waited > 2
+
+        await system.until(has_waited, 20, "nothing waits")
+        assert system.replies == {}
+    finally:
+        await asyncio.to_thread(system.servers.parts.start_part, "postgres")
+    for correlation_id in late:
+        reply = await system.reply(correlation_id)
+        assert (reply.status, reply.code) == (504, "DEADLINE_EXCEEDED")
+    assert await system.fetch("select from customers") == []
 
 
 async def test_redis_away(system: System) -> None:

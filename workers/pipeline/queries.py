@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from contracts.envelope import failure
+from contracts.errors import DeadlineExceededError
 from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
 from handlers.result import Failure, Result, Success
@@ -44,6 +45,7 @@ class QueryPipeline:
     refusal: Refusal
     answering: Answering
     readers: Callable[[], Awaitable[Readers]]
+    database_answers: Callable[[], Awaitable[bool]]
     use_cases: Mapping[str, QueryUseCase]
     patience: Patience
     observer: Observer
@@ -59,6 +61,7 @@ class QueryPipeline:
             retry_after_s: float | None = None
             await self.refusal.refuse(deliveries)
             try:
+                await self._unless_away(deliveries)
                 await self._read([delivery for delivery in deliveries if delivery.end is None])
             except GiveBackError as given_back:
                 retry_after_s = given_back.retry_after_s
@@ -75,6 +78,19 @@ class QueryPipeline:
                 self.patience.all_well()
             watch.decided(decided)
             return progress
+
+    async def _unless_away(self, deliveries: Sequence[Delivery]) -> None:
+        """Deny no query for its deadline while the database is away: it is judged once that answers again."""
+        late = [
+            delivery
+            for delivery in deliveries
+            if isinstance(delivery.end, Refused) and isinstance(delivery.end.error, DeadlineExceededError)
+        ]
+        if not late or await self.database_answers():
+            return
+        for delivery in late:
+            delivery.end = None
+        raise GiveBackError(self.patience.database_away())
 
     async def _read(self, deliveries: Sequence[Delivery]) -> None:
         by_kind: dict[str, list[Delivery]] = defaultdict(list)
@@ -130,9 +146,6 @@ class QueryPipeline:
         if fault is Fault.DEFECT or self._slow[place] >= SLOW_READS:
             self._slow.pop(place, None)
             delivery.end = self._broken(delivery, error)
-            return
-        if too_late := self.refusal.too_late(delivery):
-            delivery.end = Refused(too_late)
             return
         raise GiveBackError(self.patience.database_away()) from error
 
