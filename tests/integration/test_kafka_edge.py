@@ -879,11 +879,19 @@ async def test_create_topics(place: Place) -> None:
 
 
 async def test_unfit_topics(place: Place) -> None:
-    """A worker refuses missing topics, producers' timestamps, and records that outlive the outcomes; it says which."""
+    """A worker refuses missing topics, producers' timestamps, small dead letters, records that outlive the outcomes."""
     with pytest.raises(TopicsUnfitError, match=r"nowhere\.commands does not exist .*nowhere\.commands\.dead-letters"):
         await place.edge(Collector(), topics=Topics("nowhere"), topic="nowhere.commands").start()
     with pytest.raises(TopicsUnfitError, match="may keep a record for 8 days"):
         await place.edge(Collector(), outcomes_kept=timedelta(days=8)).start()
+    letters = place.topics.dead_letters(place.commands)
+    for size, why in (("1048576", "a letter that does not fit"), (str(1048576 + 65536), None)):
+        await place.admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, letters, {"max.message.bytes": size})]
+        )
+        if why is not None:
+            with pytest.raises(TopicsUnfitError, match=why):
+                await place.edge(Collector()).start()
     await place.admin.alter_configs(
         [ConfigResource(ConfigResourceType.TOPIC, place.commands, {"message.timestamp.type": "CreateTime"})]
     )

@@ -57,9 +57,7 @@ class TopicSurvey(LogReader):
                     await self._check_lifetime(name, planned.outcomes_kept, check)
                 await self._compare(state, topics, planned)
             if {request, letters}.isdisjoint(missing):
-                sizes = TopicCheck()
-                await self._check_sizes(request, letters, sizes)
-                found[-1].problems += sizes.warnings  # a letter that does not fit stops its partition
+                await self._check_sizes(request, letters, TopicCheck(found[-1].problems, found[-1].warnings))
         return found
 
     async def _compare(self, state: TopicState, topics: Topics, planned: Planned) -> None:

@@ -278,8 +278,9 @@ class TopicAdmin:
         of_requests, of_letters = await self._topic_config(topic, (key,)), await self._topic_config(letters, (key,))
         room = DEAD_LETTER_BYTES - REQUEST_BYTES
         if of_requests and of_letters and int(of_letters[key]) < int(of_requests[key]) + room:
-            found.warnings.append(
-                f"topic {letters} takes {of_letters[key]} bytes: it should take {room} more than {topic} does"
+            found.problems.append(
+                f"topic {letters} takes {of_letters[key]} bytes ({key}), not {room} more than {topic} does: a letter"
+                " that does not fit would stop its partition"
             )
 
     async def _check_lifetime(self, name: str, outcomes_kept: timedelta, found: TopicCheck) -> None:
