@@ -180,12 +180,18 @@ Email = Annotated[str, _EmailRules()]
 """An e-mail address, as written but trimmed and NFC; told from others by its `fold_key`."""
 
 
+# The store writes numbers out: 1e308 takes 309 digits there, and so would every answer. Canonical JSON has an exponent
+# from 1e21 on, and below 1e-6.
+_FARTHEST: Final = 1e40
+_FAR_EXPONENT: Final = re.compile(rb"[0-9]e[+-](?:[4-9][0-9]|[0-9]{3})")
+
+
 @dataclass(frozen=True, slots=True)
 class JsonObject:
     """Metadata of a dict field: a JSON object of at most `max_bytes` in canonical form and `max_depth` levels.
 
     Its keys and texts hold no refused character (an error names the place inside it); they are kept as they were sent,
-    neither trimmed nor normalised, and so are its numbers.
+    neither trimmed nor normalised, and so are its numbers, of which none but 0 is beyond 1e±40.
     """
 
     max_bytes: int
@@ -219,6 +225,8 @@ class JsonObject:
         # Canonical JSON escapes nothing but quotes, backslashes and the control characters below U+0020.
         if b"\\" in form or (b"\x7f" in form if form.isascii() else _REFUSED.search(form.decode())):
             _refuse_inside(value)
+        if _FAR_EXPONENT.search(form):  # or a text that looks like one
+            _refuse_inside(value)
         return value
 
     def _refuse_depth(self, value: object) -> None:
@@ -227,26 +235,32 @@ class JsonObject:
             raise PydanticCustomError("json_too_deep", "JSON nested deeper than {max_depth} levels", context)
 
 
+def _refuse_number(number: float) -> None:
+    """Raise a PydanticCustomError for a number that takes up far more room written out than as it was sent."""
+    if number and not 1 / _FARTHEST <= abs(number) <= _FARTHEST:
+        raise PydanticCustomError("json_number", "A number's size must be between 1e-40 and 1e40, or 0")
+
+
 def _refuse_inside(value: object) -> None:
-    """Raise a ValidationError located at the first key or text, in a JSON value, that holds a refused character."""
-    for place, text in _texts(value, ()):
+    """Raise a ValidationError located at the first place, in a JSON value, that holds what is refused."""
+    for place, leaf in _leaves(value, ()):
         try:
-            _refuse_characters(text)
+            _refuse_characters(leaf) if isinstance(leaf, str) else _refuse_number(leaf)
         except PydanticCustomError as error:
             raise ValidationError.from_exception_data(
                 "JsonObject", [{"type": error, "loc": place, "input": None}], hide_input=True
             ) from None
 
 
-def _texts(value: object, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
-    """Go through all keys and texts of a JSON value, each with its place; a key's place is that of its object."""
-    if isinstance(value, str):
+def _leaves(value: object, place: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str | float]]:
+    """Go through all keys, texts and doubles of a JSON value, each with its place; a key's is that of its object."""
+    if isinstance(value, (str, float)):
         yield place, value
     elif isinstance(value, dict):
         for key, child in value.items():
             if isinstance(key, str):
                 yield place, key
-                yield from _texts(child, (*place, key))
+                yield from _leaves(child, (*place, key))
     elif isinstance(value, list):
         for index, child in enumerate(value):
-            yield from _texts(child, (*place, index))
+            yield from _leaves(child, (*place, index))

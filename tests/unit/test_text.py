@@ -199,10 +199,14 @@ def test_json_objects_are_kept_as_sent() -> None:
         ({"a": "\ud800"}, "preferences.a", "text_noncharacter"),
         ({"a": "x" * 93}, "preferences", "json_too_large"),
         ({"a": {"a": {"a": {"a": {}}}}}, "preferences", "json_too_deep"),
+        ({"a": [1e21, 1e41]}, "preferences.a.1", "json_number"),
+        ({"a": -1e308}, "preferences.a", "json_number"),
+        ({"a": 9e-41}, "preferences.a", "json_number"),
     ],
 )
 def test_json_objects_are_bounded(sent: object, field: str, error: str) -> None:
-    """No other type, no more bytes in canonical form, no deeper than declared."""
+    """No other type, no more bytes in canonical form, no deeper than declared, no number that is long written out."""
+    assert Payload(preferences={"a": [0.0, 1e40, -1e-40], "b": "1e+99"}).preferences
     assert refusal(preferences=sent)[:2] == (field, error)
     assert Payload(preferences={"a": "x" * 92}).preferences
     assert Payload(preferences={"a": {"a": {"a": {}}}}).preferences
