@@ -41,6 +41,7 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "worker_heartbeats": ROWS,
     "dead_letter_actions": KEPT,
     "offset_rewinds": "select, insert",
+    "parked_commands": ROWS,
 }
 """What a worker needs, by table. A revision that adds a table adds its line here; a test compares the two."""
 

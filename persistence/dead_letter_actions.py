@@ -12,7 +12,9 @@ from typing import Final, Literal, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from persistence import parked_commands
 from persistence.engine import connected
+from persistence.parked_commands import Arrival
 
 ActionName = Literal["replayed", "discarded", "revealed"]
 
@@ -97,6 +99,11 @@ class DeadLetterActions:
         """It was done."""
         async with connected(self._engine) as connection:
             await connection.execute(_DONE, number)
+
+    async def let_go(self, failure: Failure) -> None:
+        """Let the commands that are parked behind this one wait for it no longer."""
+        arrival = Arrival(failure.stamped_at, failure.partition, failure.offset)
+        await parked_commands.let_go(self._engine, failure.topic, arrival)
 
     async def dealt_with(self, topics: Collection[str]) -> dict[Failure, Done]:
         """Return the last confirmed action of each failure of messages on these topics."""

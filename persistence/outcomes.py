@@ -49,15 +49,19 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The outcomes found, and the purge mark: what the broker stamped before it may never be applied again."""
+    """The outcomes found, and the purge mark: what the broker stamped before it may never be applied again.
+
+    `any_parked` tells whether any command waits behind one that met a defect (`persistence.parked_commands`).
+    """
 
     known: Mapping[OutcomeKey, Known]
     mark: datetime
+    any_parked: bool = False
 
 
 _LOOK_UP: Final = """
-select m.stamped_before, o.caller, o.message_id, o.content_hmac, o.envelope, o.cache_keys,
-  o.subjects::text[] as subjects
+select m.stamped_before, exists (select from parked_commands) as any_parked,
+  o.caller, o.message_id, o.content_hmac, o.envelope, o.cache_keys, o.subjects::text[] as subjects
 from outcome_mark m
 left join (
   select o.* from unnest($1::text[], $2::text[]) as k(caller, message_id)
@@ -99,7 +103,7 @@ async def look_up(engine: AsyncEngine, keys: Sequence[OutcomeKey]) -> LookUp:
         for row in rows
         if row["caller"] is not None
     }
-    return LookUp(known, rows[0]["stamped_before"])
+    return LookUp(known, rows[0]["stamped_before"], rows[0]["any_parked"])
 
 
 async def store(connection: Connection, outcomes: Sequence[Outcome]) -> None:

@@ -110,6 +110,11 @@ async def still_running(connection: Connection, ids: Sequence[str]) -> Sequence[
     ]
 
 
+async def delete_parked(connection: Connection, mark: datetime) -> None:
+    """Forget what is parked and too old to be brought back: nobody waits for it any more."""
+    await connection.execute("delete from parked_commands where stamped_at < $1", mark)
+
+
 async def delete_outcomes(connection: Connection, since: datetime, mark: datetime, at_most: int) -> Deleted:
     """Delete up to `at_most` of the oldest outcomes stamped from `since` to before the mark; one statement.
 

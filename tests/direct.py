@@ -25,6 +25,7 @@ from workers.pipeline.answering import Answering
 from workers.pipeline.commands import CommandPipeline
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.intake import Intake
+from workers.pipeline.parking import Parking
 from workers.pipeline.patience import Patience
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays
@@ -79,7 +80,7 @@ class Cleared:
 class Direct:
     """A command pipeline that a test hands records to."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, parked: frozenset[str] = frozenset()) -> None:
         self.replies, self.letters, self.cleared = Published(), Letters(), Cleared()
         self.offset = 0
         watching = Watching(Metrics(), KINDS, 0)
@@ -112,10 +113,20 @@ class Direct:
             RuleBook(caching=True),
             watching,
             steering(),
+            Parking(engine, TOPICS.commands, parked, SECRET.encode()),
         )
         self._tokens: dict[str, bytes] = {}
 
-    def record(self, kind: str, payload: object, *, message_id: str, caller: str = "tester", **body: Any) -> Arrived:  # noqa: ANN401
+    def record(
+        self,
+        kind: str,
+        payload: object,
+        *,
+        message_id: str,
+        caller: str = "tester",
+        key: bytes | None = None,
+        **body: Any,  # noqa: ANN401
+    ) -> Arrived:
         """Make a record; each has an offset of its own."""
         self.offset += 1
         if caller not in self._tokens:
@@ -129,7 +140,13 @@ class Direct:
         ]
         value = orjson.dumps({"kind": kind, "payload": payload, **body})
         now_ms = int((time.time() - timedelta(seconds=1).total_seconds()) * 1000)
-        return Arrived(TOPICS.commands, 0, self.offset, now_ms, None, value, headers)
+        return Arrived(TOPICS.commands, 0, self.offset, now_ms, key, value, headers)
+
+    def replay(self, letter: Message) -> Arrived:
+        """Make the record that a dead letter is when it is brought back."""
+        self.offset += 1
+        now_ms = int(time.time() * 1000)
+        return Arrived(TOPICS.commands, 0, self.offset, now_ms, letter.key, letter.value, letter.headers)
 
     async def decide(self, *records: Arrived) -> list[tuple[dict[str, Any], bytes, bool]]:
         """Decide a batch; the envelope, its bytes, and whether it was a replay, for each record."""

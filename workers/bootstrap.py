@@ -67,6 +67,7 @@ from workers.pipeline.answering import Answering
 from workers.pipeline.commands import CommandPipeline
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.intake import Intake
+from workers.pipeline.parking import Parking
 from workers.pipeline.patience import Patience
 from workers.pipeline.queries import QueryPipeline
 from workers.pipeline.refusal import Refusal
@@ -381,6 +382,12 @@ async def run_command_worker(settings: Settings) -> int:
         parts.rule_book,
         parts.watching,
         steering(),
+        Parking(
+            parts.primary,
+            parts.topics.commands,
+            frozenset(settings.domain.park_behind_defects),
+            settings.secrets.outcome_hmac_key.get_secret_value().encode(),
+        ),
     )
     purge = OutcomePurge(
         parts.primary,

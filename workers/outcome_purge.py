@@ -58,6 +58,7 @@ class OutcomePurge:
                 _log.info("outcome_mark_moved", stamped_before=moved.isoformat())
         async with connected(self.engine) as connection:
             mark = (await retention.read_mark(connection)).stamped_before
+            await retention.delete_parked(connection, mark)
             oldest = await retention.oldest_stamp(connection)
             if oldest is None or oldest >= mark:
                 return 0

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from contracts.registry import KINDS
 from persistence.backfill.signals import Signal
 
 Environment = Literal["development", "staging", "production"]
@@ -172,6 +173,8 @@ class Domain(Group):
     refuse_sunset_versions: bool = Field(default=False, alias="REFUSE_SUNSET_VERSIONS")
     validation_caching: bool = Field(default=True, alias="ENABLE_VALIDATION_CACHING")
     outcome_retention_days: int = Field(30, ge=1, le=3650, alias="OUTCOME_RETENTION_DAYS")
+    park_behind_defects: list[str] = Field(default_factory=list, alias="PARK_BEHIND_DEFECTS")
+    """Kinds of commands that wait while an earlier one of their key, of such a kind, met a defect; a JSON list."""
     reply_topics: dict[str, list[str]] = Field(default_factory=dict, alias="REPLY_TOPICS")
 
 
@@ -326,6 +329,9 @@ def _contradictions(settings: Settings) -> list[str]:
         errors.append("KAFKA_MIN_INSYNC_REPLICAS: must not exceed KAFKA_REPLICATION_FACTOR")
     if settings.process.fault_point and settings.process.environment != "development":
         errors.append("FAULT_POINT: is for tests, in development only")
+    commands = {kind.name for kind in KINDS.values() if kind.topic == "commands"}
+    if unknown := sorted(set(settings.domain.park_behind_defects) - commands):
+        errors.append(f"PARK_BEHIND_DEFECTS: {unknown[0]} is no kind of command")
     if settings.redis.cache_strict and settings.redis.url is None:
         errors.append("CACHE_STRICT: needs REDIS_URL")
     return errors

@@ -299,3 +299,27 @@ async def test_two_operators_at_once(broken: System) -> None:
     second, third = [await broken.reply(reply.headers["correlation_id"], nth=number) for number in (2, 3)]
     assert second.raw == third.raw
     assert len(await broken.fetch("select from customers")) == 1
+
+
+async def test_parked_commands_come_back_in_order(system: System) -> None:
+    """What waits behind a defect of its key is brought back after it; a head that is discarded lets the next one go."""
+    await system.fetch(BREAK)
+    await system.start(PARK_BEHIND_DEFECTS=json.dumps([CREATE]))
+    payloads = [poison(), poison("Ada"), poison("Bob")]
+    first, *behind = [await system.command(CREATE, payload, key="same") for payload in payloads]
+    assert first.code == "INTERNAL_ERROR"
+    assert [reply.data["details"]["parked"] for reply in behind] == [True, True]
+    assert (await system.command(CREATE, poison("Eve"), key="other")).status == 201
+    await system.letters(3)
+    found = (await catalog(system, "dlq", "list", "--json")).lines
+    assert [line["reason"] for line in found] == ["INTERNAL_ERROR", "PARKED", "PARKED"]
+    assert "3 commands wait" in (await catalog(system, "doctor")).out
+
+    await catalog(system, "dlq", "discard", found[0]["id"], "--note", "the caller gave up")
+    await catalog(system, "dlq", "replay", "--reason", "PARKED")
+    for reply in behind:
+        assert (await system.reply(reply.headers["correlation_id"], nth=2)).status == 201
+    rows = await system.fetch("select name from customers order by id")
+    assert [row["name"] for row in rows] == ["Eve", "Ada", "Bob"]
+    assert await system.fetch("select from parked_commands") == []
+    assert (await system.command(CREATE, poison("Kim"), key="same")).status == 201

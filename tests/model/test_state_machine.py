@@ -97,7 +97,7 @@ class Histories(RuleBasedStateMachine):
         """New messages (some under ids that were used before) are answered as the model answers them."""
         arrived = []
         for caller, number, (kind, payload) in batch:
-            more = {"version": 2} if kind == "create_product" else {}
+            more: dict[str, Any] = {"version": 2} if kind == "create_product" else {}
             record = self.direct.record(kind, payload, message_id=f"m{number}", caller=caller, **more)
             arrived.append((record, caller, f"m{number}", kind, payload))
         self.past += arrived
@@ -110,7 +110,7 @@ class Histories(RuleBasedStateMachine):
             again = []
             for place in places:
                 _, caller, message_id, kind, payload = self.past[place % len(self.past)]
-                more = {"version": 2} if kind == "create_product" else {}
+                more: dict[str, Any] = {"version": 2} if kind == "create_product" else {}
                 record = self.direct.record(kind, payload, message_id=message_id, caller=caller, **more)
                 again.append((record, caller, message_id, kind, payload))
             self.compare(again)

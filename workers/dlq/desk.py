@@ -118,7 +118,9 @@ class Desk:
         """Note that nothing needs to be done about these letters. They stay in the log until their time is over."""
         for letter in letters:
             if not dry_run:
-                await self.actions.confirm(await self._begin(letter, "discarded", note=note))
+                action = await self._begin(letter, "discarded", note=note)
+                await self.actions.let_go(letter.failure)
+                await self.actions.confirm(action)
                 self._audit("dead_letter_discarded", letter, note=note)
             yield Treated(letter, None)
 

@@ -25,6 +25,8 @@ select name, setting from pg_settings where name in ('server_version_num', 'serv
 _STANDING: Final = """
 select clock_timestamp() as now, stamped_before as mark, (select min(stamped_at) from outcomes) as oldest
 from outcome_mark"""
+_PARKED: Final = """
+select count(*) as commands, count(distinct key_hmac) as keys, min(parked_at) as since from parked_commands"""
 _LONGEST: Final = """
 select pid, application_name, extract(epoch from now() - xact_start)::float8 as seconds
 from pg_stat_activity
@@ -126,6 +128,14 @@ async def _outcomes(connection: Connection, settings: Settings) -> AsyncIterator
         )
     else:
         yield ok("outcomes", f"kept for {kept.days} days, the mark is {standing['mark']:%Y-%m-%d %H:%M}Z")
+    parked: Any = await connection.fetchrow(_PARKED)
+    if parked["commands"]:
+        yield warning(
+            "parked commands",
+            f"{parked['commands']} commands wait behind a defect of one of {parked['keys']} keys, since"
+            f" {parked['since']:%Y-%m-%d %H:%M}Z",
+            "mend it, then catalog dlq replay --reason INTERNAL_ERROR --reason PARKED",
+        )
     longest: Any = await connection.fetchrow(_LONGEST)
     if longest is not None:
         yield warning(

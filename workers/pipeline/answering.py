@@ -11,11 +11,12 @@ from contracts.envelope import failure
 from contracts.errors import CatalogError, InternalError
 from workers.fault_points import FaultPoints
 from workers.pipeline.dead_letters import DeadLetters
-from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated
+from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
 from workers.pipeline.replays import Replay
 from workers.ports import DeadLetterPort, Message, ReplyPort
 
 REPLY_UNDELIVERABLE: Final = "REPLY_UNDELIVERABLE"
+PARKED: Final = "PARKED"
 COUNTED_ONLY: Final = frozenset({"RATE_LIMITED", "DEADLINE_EXCEEDED"})
 """Refusals that nobody asked to hear of are dead-lettered, but for these."""
 
@@ -81,6 +82,10 @@ class Answering:
                 case Broken(incident, _, detail):
                     self._reply(answers, delivery, failure(internal_error(incident)).encode())
                     self._put_aside(answers, delivery, InternalError.error_code, detail, incident)
+                case Waiting(behind, incident):
+                    self._reply(answers, delivery, failure(waits_behind(incident)).encode())
+                    detail = f"waits behind {behind} (partition/offset), which met a defect"
+                    self._put_aside(answers, delivery, PARKED, detail, incident)
                 case PutAside(reason, detail):
                     self._put_aside(answers, delivery, reason, detail)
                 case None:
@@ -134,3 +139,9 @@ class Answering:
 def internal_error(incident: str) -> CatalogError:
     """Say that it is our fault, and under which number the log has it."""
     return InternalError("An internal error occurred; it was recorded and may be tried again", {"incident": incident})
+
+
+def waits_behind(incident: str) -> CatalogError:
+    """Say that an earlier command of the key has to be mended first; the caller is answered again when it was."""
+    text = "An earlier command of the same key met an internal error; this one waits until that is mended"
+    return InternalError(text, {"incident": incident, "parked": True})

@@ -34,6 +34,7 @@ from workers.pipeline.answering import Answering
 from workers.pipeline.delivery import Applied, Broken, Delivery, Refused, Repeated
 from workers.pipeline.intake import Intake
 from workers.pipeline.observer import Observer
+from workers.pipeline.parking import Parking, Sitting
 from workers.pipeline.patience import GiveBackError, Patience
 from workers.pipeline.place import place_of
 from workers.pipeline.progress import progress_of
@@ -68,6 +69,7 @@ class CommandPipeline:
     rule_book: RuleBook
     drift_watch: DriftWatch
     steering: Steering
+    parking: Parking
     _stubborn: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
@@ -78,16 +80,20 @@ class CommandPipeline:
             for delivery in deliveries:
                 self.intake.identify(delivery)
             retry_after_s: float | None = None
+            sitting: Sitting | None = None
             try:
                 known = await self._look_up(deliveries)
                 self.fault_points.reach("after_look_up")
                 await self._refuse(deliveries, known)
-                await self._decide(deliveries, known, still_ours)
+                sitting = await self._who_waits(deliveries, known)
+                await self._decide(deliveries, known, sitting, still_ours)
             except GiveBackError as given_back:
                 retry_after_s = given_back.retry_after_s
             forget_erased(deliveries)
             decided, progress = progress_of(deliveries, retry_after_s)
             try:
+                if sitting is not None:
+                    await sitting.settle(decided)
                 with self.observer.step("answer"):
                     await self.answering.answer(decided)
             except BrokerAwayError as error:
@@ -96,7 +102,8 @@ class CommandPipeline:
             except Exception as error:
                 if fault_of(error) is Fault.DEFECT:
                     raise
-                # Neither Redis nor Postgres took the cache keys to clear: no reply may go out before one of them has.
+                # Postgres did not take who is parked, or neither it nor Redis the cache keys to clear: no reply may go
+                # out before.
                 return Progress({}, self.patience.database_away())
             self.fault_points.reach("before_ack")
             if retry_after_s is None:
@@ -134,14 +141,28 @@ class CommandPipeline:
         await self.refusal.refuse([one for one in deliveries if id(one) not in waiting], known.mark)
         await self.refusal.refuse([one for one in followers if leaders[one.key].end is not None], known.mark)
 
-    async def _decide(self, deliveries: Sequence[Delivery], known: LookUp, still_ours: Callable[[], bool]) -> None:
+    async def _who_waits(self, deliveries: Sequence[Delivery], known: LookUp) -> Sitting:
+        """Look up who of these has to wait behind a defect of its key; almost always nobody."""
+        try:
+            return await self.parking.sitting(
+                [one for one in deliveries if one.identity is not None], any_parked=known.any_parked
+            )
+        except Exception as error:
+            self._unless_it_passes(error, "look_up")
+            raise GiveBackError(0) from error
+
+    async def _decide(
+        self, deliveries: Sequence[Delivery], known: LookUp, sitting: Sitting, still_ours: Callable[[], bool]
+    ) -> None:
         """Bring every message to its end: those that run alone each by itself, in the order of the log."""
         for number, group in enumerate(_groups([delivery for delivery in deliveries if delivery.end is None])):
             if number > 0:  # time has passed, and a second delivery finds the outcome of its first
                 known = await self._look_again(group)
-            await self._decide_group(group, known, still_ours)
+            await self._decide_group(group, known, sitting, still_ours)
 
-    async def _decide_group(self, group: Sequence[Delivery], known: LookUp, still_ours: Callable[[], bool]) -> None:
+    async def _decide_group(
+        self, group: Sequence[Delivery], known: LookUp, sitting: Sitting, still_ours: Callable[[], bool]
+    ) -> None:
         """Bring every message of a group to its end, in as few transactions as it takes."""
         pending = [delivery for delivery in group if delivery.end is None]
         conflicts = 0
@@ -149,16 +170,16 @@ class CommandPipeline:
             if not still_ours():
                 raise GiveBackError(0)
             try:
-                await self._transact(pending, known)
+                await self._transact(pending, known, sitting)
             except Exception as error:  # noqa: BLE001 - sorted by fault_of
                 for delivery in pending:
                     delivery.end = None
                 conflicts += 1
                 if self._must_halve(error, pending, conflicts):
                     half = len(pending) // 2
-                    await self._decide_group(pending[:half], known, still_ours)
+                    await self._decide_group(pending[:half], known, sitting, still_ours)
                     known = await self._look_again(pending[half:])
-                    await self._decide_group(pending[half:], known, still_ours)
+                    await self._decide_group(pending[half:], known, sitting, still_ours)
                 elif len(pending) == 1 and self._is_culprit(error, pending[0]):
                     pending[0].end = self._broken(pending[0], error)
                 else:
@@ -175,13 +196,13 @@ class CommandPipeline:
         self.refusal.expire(deliveries, known.mark)
         return known
 
-    async def _transact(self, pending: Sequence[Delivery], known: LookUp) -> None:
+    async def _transact(self, pending: Sequence[Delivery], known: LookUp, sitting: Sitting) -> None:
         """Run one batch in one transaction: load, dispatch, flush, store, commit."""
         async with unit_of_work.begin(self.engine, self.rule_book, self.drift_watch, self.steering) as uow:
             with self.observer.step("load"):
                 await self._load(uow, pending, known)
             with self.observer.step("dispatch"):
-                outcomes = await self._dispatch(uow, pending)
+                outcomes = await self._dispatch(uow, pending, sitting)
             self.fault_points.reach("after_dispatch")
             if not outcomes:
                 return
@@ -199,11 +220,12 @@ class CommandPipeline:
         declared = [one.kind.keys(one.payload) for one in pending if one.kind is not None and one.payload is not None]
         await uow.load(declared, known.mark)
 
-    async def _dispatch(self, uow: BatchUnitOfWork, pending: Sequence[Delivery]) -> list[Outcome]:
+    async def _dispatch(self, uow: BatchUnitOfWork, pending: Sequence[Delivery], sitting: Sitting) -> list[Outcome]:
         """Give each message to its use case, in the order of the log."""
         outcomes: dict[tuple[str, str], Outcome] = {}
         seconds: dict[str, float] = defaultdict(float)
         ends_at = time.perf_counter() + DISPATCH_S
+        turns = sitting.turns()
         for delivery in pending:
             if outcomes and time.perf_counter() > ends_at:
                 break
@@ -213,12 +235,15 @@ class CommandPipeline:
                 delivery.end = repeat(delivery, known)
             elif too_late := self.refusal.too_late(delivery):
                 delivery.end = Refused(too_late)
+            elif waiting := turns.must_wait(delivery):
+                delivery.end = waiting
             else:
                 started = time.perf_counter()
                 outcome = await self._run(uow, delivery)
                 if outcome is not None:
                     outcomes[delivery.key] = outcome
                     seconds[outcome.kind] += time.perf_counter() - started
+            turns.note(delivery)
         for kind, spent in seconds.items():
             self.observer.use_case(kind, spent)
         return list(outcomes.values())

@@ -49,6 +49,14 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Parked behind an earlier command of its key that met a defect: answered with its incident and dead-lettered."""
+
+    behind: str
+    incident: str
+
+
+@dataclass(frozen=True, slots=True)
 class PutAside:
     """Nobody can be answered: dead-lettered, no effect."""
 
@@ -56,7 +64,7 @@ class PutAside:
     detail: str
 
 
-End = Applied | Repeated | Refused | Broken | PutAside
+End = Applied | Repeated | Refused | Broken | Waiting | PutAside
 
 
 @dataclass(slots=True)
@@ -84,6 +92,13 @@ class Delivery:
         assert self.identity is not None
         assert self.headers.message_id is not None
         return self.identity.caller, self.headers.message_id
+
+    @property
+    def first_position(self) -> tuple[int, int]:
+        """Partition and offset at the message's first arrival."""
+        if isinstance(self.replay, Replay):
+            return self.replay.origin.partition, self.replay.origin.offset
+        return self.record.partition, self.record.offset
 
     @property
     def stamped_ms(self) -> int:

@@ -10,7 +10,7 @@ import structlog
 
 from contracts import messages
 from contracts.kinds import Kind
-from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated
+from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
 from workers.pipeline.replays import Replay
 from workers.ports import Position, Record
 from workers.telemetry.lag import Lag
@@ -169,6 +169,8 @@ class Watching:
             case Broken(_, exception, _):
                 self.metrics.failures.labels(kind, exception).inc()
                 return "broken", 500, "INTERNAL_ERROR"
+            case Waiting():
+                return "parked", 500, "INTERNAL_ERROR"
             case PutAside(reason, _):
                 return "put_aside", 0, reason
             case None:

@@ -1,0 +1,161 @@
+"""Order behind a defect: what comes after a broken command of its key waits for it, where its kind asks for that."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from handlers.commands import COMMANDS
+from persistence.engine import Engine, PoolSettings, connected, create_engine
+from tests.direct import Arrived, Direct
+from workers.ports import Message
+
+BREAK = "alter table customers add constraint broken check (name not like 'Poison%')"
+MEND = "alter table customers drop constraint broken"
+KINDS = frozenset({"create_customer", "update_customer"})
+CUSTOMER = "0197c0de-0000-7000-8000-000000000001"
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[Engine]:
+    """A pool on a database with a defect: whoever is named Poison… gets a 500."""
+    engine = create_engine(database_url, PoolSettings(), "parking")
+    await execute(engine, BREAK)
+    yield engine
+    await engine.dispose()
+
+
+async def execute(engine: Engine, statement: str) -> None:
+    """Run a statement."""
+    async with connected(engine) as connection:
+        await connection.execute(statement)
+
+
+async def parked(engine: Engine) -> int:
+    """Count what the queues hold."""
+    async with connected(engine) as connection:
+        return int(await connection.fetchval("select count(*) from parked_commands"))
+
+
+def create(direct: Direct, key: bytes | None = b"k", **more: Any) -> Arrived:  # noqa: ANN401
+    """Make the creation of a customer."""
+    number = direct.offset + 1
+    payload = {"name": "Ada", "email": f"e{number}@example.com", **more}
+    return direct.record("create_customer", payload, message_id=f"m{number}", key=key)
+
+
+def rename(direct: Direct, name: str, key: bytes | None = b"k") -> Arrived:
+    """Make a change of the customer's name."""
+    payload = {"customer_id": CUSTOMER, "name": name}
+    return direct.record("update_customer", payload, message_id=f"m{direct.offset + 1}", key=key)
+
+
+async def statuses(direct: Direct, *records: Arrived) -> list[int]:
+    """Decide a batch; what each was answered."""
+    return [envelope["statusCode"] for envelope, _, _ in await direct.decide(*records)]
+
+
+async def fragile(command: Any, uow: Any, context: Any) -> Any:  # noqa: ANN401
+    """Break on a name; else change the customer."""
+    if command.name == "Poison":
+        raise ArithmeticError
+    return await COMMANDS["update_customer"](command, uow, context)
+
+
+def reasons(letters: list[Message]) -> list[str]:
+    """Say why letters were put aside."""
+    return [(dict(letter.headers)["dlq.reason"] or b"").decode() for letter in letters]
+
+
+async def test_what_follows_a_defect_waits_and_comes_back_in_order(engine: Engine) -> None:
+    """Later commands of the key are parked, others go on; after the repair all are applied in their first order."""
+    direct = Direct(engine, KINDS)
+    direct.pipeline.use_cases = {**COMMANDS, "update_customer": fragile}
+    assert await statuses(direct, create(direct, customer_id=CUSTOMER)) == [201]
+    batch = [rename(direct, "Poison"), rename(direct, "Second"), create(direct, b"other"), create(direct, None)]
+    (first, _, _), (second, _, _), *others = await direct.decide(*batch)
+    assert (first["statusCode"], second["statusCode"]) == (500, 500)
+    assert second["data"]["details"] == {"incident": first["data"]["details"]["incident"], "parked": True}
+    assert [envelope["statusCode"] for envelope, _, _ in others] == [201, 201]
+    assert await statuses(direct, rename(direct, "Third"), create(direct, b"other")) == [500, 201]
+    letters = list(direct.letters.messages)
+    assert reasons(letters) == ["INTERNAL_ERROR", "PARKED", "PARKED"]
+    assert await parked(engine) == 3
+
+    direct.pipeline.use_cases = COMMANDS
+    await execute(engine, MEND)
+    assert await statuses(direct, rename(direct, "Fourth")) == [500]
+    letters = list(direct.letters.messages)
+    assert await statuses(direct, *map(direct.replay, letters[:2])) == [200, 200]
+    assert await statuses(direct, direct.replay(letters[2]), direct.replay(letters[3])) == [200, 200]
+    assert await parked(engine) == 0
+    async with connected(engine) as connection:
+        assert await connection.fetchval("select (name, version)::text from customers where id = $1", CUSTOMER) == (
+            "(Fourth,5)"
+        )
+    assert await statuses(direct, rename(direct, "Fifth")) == [200]
+    assert len(direct.letters.messages) == 4
+
+
+async def test_only_the_head_of_a_queue_is_let_through(engine: Engine) -> None:
+    """What is brought back before its turn, or breaks again, waits again; what its caller sends anew waits as well."""
+    direct = Direct(engine, KINDS)
+    again = create(direct, name="Poison")
+    assert await statuses(direct, again, create(direct)) == [500, 500]
+    head, behind = direct.letters.messages
+    assert await statuses(direct, direct.replay(behind)) == [500]
+    assert await statuses(direct, direct.replay(head), direct.replay(behind)) == [500, 500]
+    assert reasons(direct.letters.messages) == ["INTERNAL_ERROR", "PARKED", "PARKED", "INTERNAL_ERROR", "PARKED"]
+    assert await parked(engine) == 2
+    assert await statuses(direct, create(direct)) == [500]
+    await execute(engine, MEND)
+    assert await statuses(direct, *map(direct.replay, (head, behind, direct.letters.messages[-1]))) == [201] * 3
+    assert await parked(engine) == 0
+
+
+async def test_a_refused_replay_has_had_its_turn(engine: Engine) -> None:
+    """A head whose outcome is stored by now, or that is refused when it comes back, holds nobody up any longer."""
+    direct = Direct(engine, KINDS)
+    assert await statuses(direct, create(direct, name="Poison"), create(direct)) == [500, 500]
+    head, behind = direct.letters.messages
+    await execute(engine, MEND)
+    async with connected(engine) as connection:
+        await connection.execute("update outcome_mark set stamped_before = now() - interval '1 day'")
+        await connection.execute(
+            "insert into outcomes (caller, message_id, kind, log_topic, log_partition, log_offset, stamped_at)"
+            " values (E'\\ntester', 'm1', 'create_customer', 't', 0, 0, now())"
+        )
+    assert await statuses(direct, direct.replay(head), direct.replay(behind)) == [410, 201]
+    assert await parked(engine) == 0
+
+
+async def test_a_delivery_that_comes_again(engine: Engine) -> None:
+    """After a crash before the offsets the same records are decided the same way, and nothing is queued twice."""
+    direct = Direct(engine, KINDS)
+    batch = [create(direct, name="Poison"), create(direct), create(direct, b"other")]
+    assert await statuses(direct, *batch) == [500, 500, 201]
+    assert await statuses(direct, *batch) == [500, 500, 201]
+    assert await parked(engine) == 2
+
+
+async def test_a_defect_that_passed_meanwhile(engine: Engine) -> None:
+    """A head that is delivered again, and succeeds, frees its key within the same batch."""
+    direct = Direct(engine, KINDS)
+    batch = [create(direct, name="Poison"), create(direct)]
+    assert await statuses(direct, *batch) == [500, 500]
+    await execute(engine, MEND)
+    assert await statuses(direct, *batch) == [201, 201]
+    assert await parked(engine) == 0
+
+
+async def test_nothing_is_parked_unless_asked_for(engine: Engine) -> None:
+    """By default, and for kinds that are not named, a defect costs one message; nothing without a key is parked."""
+    direct = Direct(engine)
+    assert await statuses(direct, create(direct, name="Poison"), create(direct)) == [500, 201]
+    direct = Direct(engine, frozenset({"update_customer"}))
+    direct.offset = 10
+    assert await statuses(direct, create(direct, name="Poison"), create(direct)) == [500, 201]
+    direct = Direct(engine, KINDS)
+    direct.offset = 20
+    assert await statuses(direct, create(direct, None, name="Poison"), create(direct, None)) == [500, 201]
+    assert await parked(engine) == 0
