@@ -22,7 +22,7 @@ PYTHON_PROBLEM = $(shell $(BIN)/python -c '' 2>/dev/null && exit; \
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help .venv run test smoke lint format chaos fuzz test-model mutants soak bench bench-backfill audit lock clean
+.PHONY: help .venv run test smoke lint format chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill audit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -89,6 +89,12 @@ soak: .venv ## Long: mixed load for hours
 
 bench: .venv ## Commands a second, beside the usual handler
 	@$(BIN)/python -m tests.benchmarks.commands $(ARGS)
+
+bench-queries: .venv ## Queries on a million rows, beside the same on a thousand
+	@$(BIN)/python -m tests.benchmarks.queries $(ARGS)
+
+bench-admission: .venv ## What tokens and limits cost a command
+	@$(BIN)/python -m tests.benchmarks.admission $(ARGS)
 
 bench-backfill: .venv ## Backfilled rows a second, beside one plain UPDATE
 	@$(BIN)/python -m tests.benchmarks.backfill $(ARGS)

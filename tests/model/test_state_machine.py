@@ -16,7 +16,7 @@ from tests.direct import Arrived, Direct
 from tests.model.catalogue_model import Model
 from tests.read_models import differences
 
-EXAMPLES = {"short": int(os.environ.get("SM", "40")), "long": 5_000}
+EXAMPLES = {"short": 300, "long": 5_000}
 STEPS = 20
 PHASES = (Phase.explicit, Phase.generate)
 """No shrinking: a history is short already, and each try is a run on a database."""
