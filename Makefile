@@ -57,7 +57,7 @@ test: .venv ## All tests but the suites below; more pytest options: make test AR
 	@$(PYTEST) -m "not ($(SUITES))" --numprocesses 3 --dist loadfile $(ARGS)
 
 smoke: .venv ## The short form of every suite below
-	@SUITE_SIZE=short $(PYTEST) -m "$(SUITES)" $(ARGS)
+	@SUITE_SIZE=short $(PYTEST) -m "$(SUITES)" --timeout 240 $(ARGS)
 
 lint: .venv ## Formatting, style, types, import directions, safe DDL
 	@$(BIN)/ruff format --check .
@@ -73,19 +73,19 @@ format: .venv ## Put the formatting right, and what ruff can put right by itself
 # ----------------------------------------------------------------------------------------------------------------- suites
 
 chaos: .venv ## Long: processes killed, stopped and cut off while commands flow
-	@SUITE_SIZE=long $(PYTEST) -m chaos $(ARGS)
+	@SUITE_SIZE=long $(PYTEST) -m chaos --timeout 0 $(ARGS)
 
 fuzz: .venv ## Long: generated messages against real workers
-	@SUITE_SIZE=long $(PYTEST) -m fuzz $(ARGS)
+	@SUITE_SIZE=long $(PYTEST) -m fuzz --timeout 0 $(ARGS)
 
 test-model: .venv ## Long: random batches against a plain-Python model
-	@SUITE_SIZE=long $(PYTEST) -m model $(ARGS)
+	@SUITE_SIZE=long $(PYTEST) -m model --timeout 0 $(ARGS)
 
 mutants: .venv ## Long: each protection removed in turn, and its test must fail
-	@SUITE_SIZE=long $(PYTEST) -m mutants $(ARGS)
+	@SUITE_SIZE=long $(PYTEST) -m mutants --timeout 0 $(ARGS)
 
 soak: .venv ## Long: mixed load for hours
-	@SUITE_SIZE=long $(PYTEST) -m soak $(ARGS)
+	@SUITE_SIZE=long $(PYTEST) -m soak --timeout 0 $(ARGS)
 
 bench: .venv ## Commands a second, beside the usual handler
 	@$(BIN)/python -m tests.benchmarks.commands $(ARGS)

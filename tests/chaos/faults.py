@@ -29,12 +29,16 @@ MOST_WORKERS: Final = 4
 
 @dataclass
 class Stage:
-    """Where faults happen: the deployment, its traffic, and the dice. `hurry` keeps every outage at its shortest."""
+    """Where faults happen: the deployment, its traffic, and the dice.
+
+    `hurry` keeps every outage at its shortest; so many of the eldest workers are `spared`: never killed.
+    """
 
     arena: Arena
     traffic: Traffic
     seed: int
     hurry: bool
+    spared: int = 0
     dice: random.Random = field(default_factory=random.Random)
 
     async def wait(self, shortest_s: float, longest_s: float) -> None:
@@ -88,7 +92,7 @@ async def recover(stage: Stage, fault: str, struck: Struck, watch: Watch) -> Rec
 async def kill_worker(stage: Stage) -> Struck:
     """SIGKILL; another worker is started in its place, as a supervisor would."""
     arena = stage.arena
-    victim = stage.dice.choice(arena.living)
+    victim = stage.dice.choice(arena.living[stage.spared :])
     at = time.monotonic()
     arena.kill(victim)
     await arena.start_workers(1, ready=False)
