@@ -24,6 +24,7 @@ from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.observation import SilentObserver
+from workers.kafka.replies import CLOSE_AFTER_S
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topics import TopicAdmin, TopicsUnfitError
 from workers.ports import BrokerAwayError, Message, Position, Progress, Record
@@ -718,6 +719,27 @@ def seen_errors(edge: KafkaEdge) -> list[str]:
     observer = edge._observer
     assert isinstance(observer, Seen)
     return observer.errors
+
+
+async def test_a_stopped_process_blames_no_topic(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker stopped (SIGSTOP) with a reply under way goes on to its broker's answer; the topic is not closed."""
+    edge = await place.started(Collector())
+    topic = await place.topic("slept")
+    assert not await edge.replies.publish([Message(topic, b"k", b"1", [])])
+    producer, loop = edge._publisher._producer, asyncio.get_running_loop()
+    assert producer is not None
+    post, clock, stopped_s = producer.post, loop.time, 0.0
+
+    async def post_and_be_stopped(*arguments: Any) -> None:
+        nonlocal stopped_s
+        await post(*arguments)
+        stopped_s += CLOSE_AFTER_S + 2
+
+    monkeypatch.setattr(producer, "post", post_and_be_stopped)
+    monkeypatch.setattr(loop, "time", lambda: clock() + stopped_s)
+    assert not await edge.replies.publish([Message(topic, b"k", b"2", [])])
+    assert edge.health().closed_reply_topics == 0
+    assert [record.value for record in await place.stored(topic)] == [b"1", b"2"]
 
 
 async def test_producer_out_of_order_is_replaced(place: Place) -> None:

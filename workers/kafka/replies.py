@@ -4,9 +4,9 @@ All topics of a batch are published to at once, each by itself. What a topic may
 
 - It is missing from a fresh look-up, or closed to us: its replies are undeliverable at once.
 - It refuses a message for good: that message is undeliverable.
-- It takes none for 5 s while ours work, and no other broker has taken it over meanwhile: it is closed, and its replies
-  are undeliverable at once while it is probed every second, by what it has not taken yet (or by a look-up, where
-  nothing is left). The batch that meets it first waits.
+- It takes none for 5 s of our running while ours work, and no other broker has taken it over meanwhile: it is closed,
+  and its replies are undeliverable at once while it is probed every second, by what it has not taken yet (or by a
+  look-up, where nothing is left). The batch that meets it first waits.
 - Nobody takes any: the broker is away, and the batch has to be given back.
 
 A producer that cannot go on (its sequence numbers are out of order, it was fenced, its task ended) is replaced.
@@ -24,6 +24,7 @@ from aiokafka import errors
 
 from workers.kafka.connection import refusal
 from workers.kafka.observation import EdgeObserver
+from workers.kafka.patience import patience
 from workers.kafka.producer import Delivery, PatientProducer, Queued
 from workers.kafka.topic_list import NOT_AUTHORISED, TopicList
 from workers.ports import BrokerAwayError, Message, Undeliverable
@@ -247,7 +248,7 @@ class Publisher:
         standing = self._standings.get(topic.name)
         second_chance = standing is not None and standing.second_chance
         try:
-            async with asyncio.timeout(_SECOND_CHANCE_S if second_chance else CLOSE_AFTER_S):
+            async with patience(_SECOND_CHANCE_S if second_chance else CLOSE_AFTER_S):
                 missing = await self._deliver(topic, sorted(topic.unsettled), messages)
         except TimeoutError:
             missing = None
