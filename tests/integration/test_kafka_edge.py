@@ -24,6 +24,7 @@ from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.observation import SilentObserver
+from workers.kafka.producer import Queued
 from workers.kafka.replies import CLOSE_AFTER_S
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topics import TopicAdmin, TopicsUnfitError
@@ -730,9 +731,9 @@ async def test_a_stopped_process_blames_no_topic(place: Place, monkeypatch: pyte
     assert producer is not None
     post, clock, stopped_s = producer.post, loop.time, 0.0
 
-    async def post_and_be_stopped(*arguments: Any) -> None:
+    async def post_and_be_stopped(topic: str, messages: Sequence[Message], queued: list[Queued]) -> None:
         nonlocal stopped_s
-        await post(*arguments)
+        await post(topic, messages, queued)
         stopped_s += CLOSE_AFTER_S + 2
 
     monkeypatch.setattr(producer, "post", post_and_be_stopped)

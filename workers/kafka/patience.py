@@ -13,31 +13,42 @@ SLICE_S: Final = 0.25
 """Time is counted in slices; one whose end is noticed later than by another is not counted."""
 
 
+class _Countdown:
+    """Ends a block once it has lasted long enough."""
+
+    def __init__(self, limit: asyncio.Timeout, seconds: float) -> None:
+        self._limit = limit
+        self._left_s = seconds
+        self._loop = asyncio.get_running_loop()
+        self._wait()
+
+    def _wait(self) -> None:
+        length_s = min(SLICE_S, self._left_s)
+        self._timer = self._loop.call_later(length_s, self._count, length_s, self._loop.time() + length_s)
+
+    def _count(self, length_s: float, due: float) -> None:
+        now = self._loop.time()
+        if now - due < SLICE_S:
+            self._left_s -= length_s
+        if self._left_s > 0:
+            self._wait()
+        else:
+            self._limit.reschedule(now)
+
+    def cancel(self) -> None:
+        """Let the block be."""
+        self._timer.cancel()
+
+
 @asynccontextmanager
 async def patience(seconds: float) -> AsyncIterator[None]:
     """Cancel the block, as `asyncio.timeout` does, once it had so many seconds of a running process.
 
     Raise TimeoutError then.
     """
-    loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        left = seconds
-
-        def wait() -> asyncio.TimerHandle:
-            length = min(SLICE_S, left)
-            return loop.call_later(length, count, length, loop.time() + length)
-
-        def count(length: float, due: float) -> None:
-            nonlocal left, timer
-            if loop.time() - due < SLICE_S:
-                left -= length
-            if left > 0:
-                timer = wait()
-            else:
-                limit.reschedule(loop.time())
-
-        timer = wait()
+        countdown = _Countdown(limit, seconds)
         try:
             yield
         finally:
-            timer.cancel()
+            countdown.cancel()
