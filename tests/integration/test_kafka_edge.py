@@ -3,7 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,13 +20,15 @@ from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
 from contracts.topics import Topics
 from tests.servers import Servers
+from workers.kafka import replies
 from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.observation import SilentObserver
-from workers.kafka.producer import Queued
+from workers.kafka.producer import PatientProducer, Queued
 from workers.kafka.replies import CLOSE_AFTER_S
 from workers.kafka.security import KafkaSecurity
+from workers.kafka.topic_list import Leaders
 from workers.kafka.topics import TopicAdmin, TopicsUnfitError
 from workers.ports import BrokerAwayError, Message, Position, Progress, Record
 from workers.stack.embedded import EmbeddedStack
@@ -739,6 +741,35 @@ async def test_a_stopped_process_blames_no_topic(place: Place, monkeypatch: pyte
     monkeypatch.setattr(producer, "post", post_and_be_stopped)
     monkeypatch.setattr(loop, "time", lambda: clock() + stopped_s)
     assert not await edge.replies.publish([Message(topic, b"k", b"2", [])])
+    assert edge.health().closed_reply_topics == 0
+    assert [record.value for record in await place.stored(topic)] == [b"1", b"2"]
+
+
+async def test_a_broker_that_was_silent_blames_no_topic(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where brokers answer again just as they are asked, what they had held up comes through: no topic is closed."""
+    monkeypatch.setattr(replies, "CLOSE_AFTER_S", 0.5)
+    edge = await place.started(Collector())
+    topic = await place.topic("silence")
+    assert not await edge.replies.publish([Message(topic, b"k", b"1", [])])
+    producer, topics = edge._publisher._producer, edge._publisher._topics
+    assert producer is not None
+    speaks = asyncio.Event()
+    send, brokers_work = producer.client.send, topics.brokers_work
+
+    async def send_once_it_speaks(*arguments: object, **named: object) -> object:
+        await speaks.wait()
+        return await send(*arguments, **named)
+
+    async def ask_and_have_it_speak(
+        by: PatientProducer, own_topic: str, min_insync_replicas: int, others: Mapping[str, Leaders]
+    ) -> bool:
+        speaks.set()
+        return await brokers_work(by, own_topic, min_insync_replicas, others)
+
+    monkeypatch.setattr(producer.client, "send", send_once_it_speaks)
+    monkeypatch.setattr(topics, "brokers_work", ask_and_have_it_speak)
+    assert not await edge.replies.publish([Message(topic, b"k", b"2", [])])
+    assert speaks.is_set()
     assert edge.health().closed_reply_topics == 0
     assert [record.value for record in await place.stored(topic)] == [b"1", b"2"]
 

@@ -4,9 +4,10 @@ All topics of a batch are published to at once, each by itself. What a topic may
 
 - It is missing from a fresh look-up, or closed to us: its replies are undeliverable at once.
 - It refuses a message for good: that message is undeliverable.
-- It takes none for 5 s of our running while ours work, and no other broker has taken it over meanwhile: it is closed,
-  and its replies are undeliverable at once while it is probed every second, by what it has not taken yet (or by a
-  look-up, where nothing is left). The batch that meets it first waits.
+- It takes none for 5 s of our running while ours work, no other broker has taken it over meanwhile, and nothing comes
+  through once its brokers have answered: it is closed, and its replies are undeliverable at once while it is probed
+  every second, by what it has not taken yet (or by a look-up, where nothing is left). The batch that meets it first
+  waits.
 - Nobody takes any: the broker is away, and the batch has to be given back.
 
 A producer that cannot go on (its sequence numbers are out of order, it was fenced, its task ended) is replaced.
@@ -40,6 +41,10 @@ PROBE_EVERY_S: Final = 1.0
 
 _SECOND_CHANCE_S: Final = 1.0
 """Instead of the 5 s, for a topic that was closed before and has taken nothing since: it must not cost them again."""
+
+_GRACE_S: Final = 0.5
+"""What a topic has from the answer of its brokers, or from the last message that it took, before it is closed: where
+they were silent until now, all that was held up comes through just then."""
 
 _LOOK_AGAIN_S: Final = 0.5  # whether a topic that takes its time is still there
 _START_TIMEOUT_S: Final = 15.0
@@ -141,6 +146,18 @@ class _Topic:
                     self.taken = True
                     self.unsettled.discard(index)
 
+    async def is_moving(self) -> bool:
+        """Wait for what is under way for as long as some of it comes through; whether any did since it was stuck."""
+        before = len(self.unsettled)
+        self.look_at_rest()
+        while under_way := self.under_way():
+            await asyncio.wait(under_way, timeout=_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+            seen = len(self.unsettled)
+            self.look_at_rest()
+            if len(self.unsettled) == seen:
+                break
+        return len(self.unsettled) < before
+
     def under_way(self) -> set[Delivery]:
         """What was sent and is neither taken nor refused."""
         return {
@@ -228,10 +245,14 @@ class Publisher:
         stuck = [topic for topic in topics if topic.stuck]
         if stuck or failures:
             works = closable and not failures and await self._ours_answer(stuck)
-            self._give_up(stuck, close=works)
+            if works:
+                moving = await asyncio.gather(*(topic.is_moving() for topic in stuck))
+                self._give_up([topic for topic, moves in zip(stuck, moving, strict=True) if not moves], close=True)
+                stuck = [topic for topic, moves in zip(stuck, moving, strict=True) if moves and topic.unsettled]
+            self._give_up(stuck, close=False)
             if failures:
                 raise failures[0]
-            if not works:
+            if stuck or not works:
                 self._away = True
                 raise BrokerAwayError(f"Kafka took nothing for {self._clock() - began_at:.1f} s")
         return [undeliverable for topic in topics for undeliverable in topic.undeliverable]
@@ -470,7 +491,7 @@ class Replies:
         self._publisher = publisher
 
     async def publish(self, replies: Sequence[Message]) -> Sequence[Undeliverable]:
-        """Publish a batch's replies, at most about 6 s. Raise BrokerAwayError when the broker takes nothing."""
+        """Publish a batch's replies, at most about 7 s. Raise BrokerAwayError when the broker takes nothing."""
         return await self._publisher.publish(replies, closable=True) if replies else ()
 
 
