@@ -26,6 +26,8 @@ from workers.verify.run import Plan
 
 SIZE: Final = os.environ.get("SUITE_SIZE", "short")
 LEDGERS: Final = ROOT / ".local" / "chaos"
+PLACES: Final = {"short": [1], "long": [1, 3]}[SIZE]
+"""On how many brokers."""
 RATE_PER_S: Final = {"short": 100.0, "long": 200.0}[SIZE]
 ACTORS: Final = 64
 """Customers, each with its key: enough that every partition is written to."""
@@ -52,7 +54,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 
 
 @pytest.mark.chaos
-@pytest.mark.parametrize("brokers", {"short": [1], "long": [1, 3]}[SIZE])
+@pytest.mark.parametrize("brokers", PLACES)
 async def test_chaos(brokers: int, tmp_path: Path, say: Say) -> None:
     """Under random faults every command takes effect once, in order, and is answered; each recovery is in time."""
     seed = os.environ.get("CHAOS_SEED") or ("1" if SIZE == "short" else None)
@@ -64,7 +66,7 @@ async def test_chaos(brokers: int, tmp_path: Path, say: Say) -> None:
         while seed is None and campaign.missing(brokers):
             await one_run(arena, campaign, random.SystemRandom().randrange(1 << 32), say, hurry=False)
             say(campaign.picture())
-    if seed is None:
+    if seed is None and brokers == PLACES[-1]:  # else the next place would begin another campaign
         campaign.close_if_complete()
 
 
