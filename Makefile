@@ -84,7 +84,7 @@ test-model: .venv ## Long: random batches against a plain-Python model
 mutants: .venv ## Long: each protection removed in turn, and its test must fail
 	@SUITE_SIZE=long $(PYTEST) -m mutants --timeout 0 $(ARGS)
 
-soak: .venv ## Long: mixed load for hours
+soak: .venv ## Long: half an hour of load with a fault a minute
 	@SUITE_SIZE=long $(PYTEST) -m soak --timeout 0 $(ARGS)
 
 bench: .venv ## Commands a second, beside the usual handler
