@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from persistence.engine import Connection
 
@@ -29,6 +29,15 @@ class Spent(StrEnum):
     """For the rate cap, or after a failure."""
     IDLE = "idle"
     """There is nothing to do; of a run: but for the chunks that others have in hand."""
+
+
+class FinishedChunk(NamedTuple):
+    """How long ago a chunk was finished and how long it took, in seconds; its pass, and the keys it walked."""
+
+    age_s: float
+    pass_number: int
+    rows_walked: int
+    took_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +194,18 @@ async def times_of(connection: Connection, run_id: int) -> Sequence[tuple[str, s
     return [(row["spent"], row["signal"], row["seconds"]) for row in rows]
 
 
-async def finished_chunks(connection: Connection, run_id: int, newest: int) -> Sequence[tuple[float, int, int]]:
-    """Return the newest finished chunks of a run: age in seconds, pass, keys walked; the oldest first."""
+async def finished_chunks(connection: Connection, run_id: int, newest: int) -> Sequence[FinishedChunk]:
+    """Return the newest finished chunks of a run, the oldest first."""
     rows = await connection.fetch(
         """
-        select extract(epoch from clock_timestamp() - finished_at)::float8 as age_s, pass, rows_walked
+        select extract(epoch from clock_timestamp() - finished_at)::float8 as age_s, pass, rows_walked,
+            coalesce(seconds, 0) as took_s
         from backfill_chunks where run_id = $1 and state in ('done', 'quarantined')
         order by finished_at desc limit $2""",
         run_id,
         newest,
     )
-    return [(row["age_s"], row["pass"], row["rows_walked"]) for row in reversed(rows)]
+    return [FinishedChunk(row["age_s"], row["pass"], row["rows_walked"], row["took_s"]) for row in reversed(rows)]
 
 
 async def runs_to_prune(connection: Connection, keep_days: float) -> Sequence[int]:

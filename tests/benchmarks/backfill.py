@@ -26,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from migrations import runner
+from persistence.backfill.accounts import FinishedChunk
 from persistence.engine import PoolSettings, create_engine
 from tests.backfill.workshop import ENDED, Session, Workshop
 from tests.servers import Servers, start_servers
@@ -47,6 +48,8 @@ def definition_of(expression: str) -> str:
 
 ROW_LOCAL: Final = definition_of(EXPRESSION)
 LOCKED: Final = ROW_LOCAL.replace("ROW_LOCAL = True", "")
+SLOW_FILL: Final = definition_of(f"{EXPRESSION} || jsonb_build_object('h', sha512(repeat(source::text, 150)::bytea))")
+"""Takes about 20 µs a row: so runs last long enough to be asked about, and to be watched."""
 SINGLE: Final = f"update walked set target = {EXPRESSION} where target is null"
 ROWS: Final = """
 insert into walked (id, source)
@@ -210,13 +213,14 @@ async def _until(workshop: Workshop, name: str, patience_s: float) -> Any:  # no
 async def eta(workshop: Workshop, options: Options, runs: int = 20) -> None:
     """Replay what was known at 25, 50 and 75 % of real runs of random size, rate and number of workers."""
     contained = narrow = 0
+    workshop.define("slow_fill", SLOW_FILL)
     for seed in range(runs):
         dice = random.Random(seed)
         rows = dice.randrange(options.rows * 2, options.rows * 4)
         await fill(workshop, rows)
         async with processes(workshop, dice.choice((1, 2))):
-            await workshop.wish(lambda control: control.start("row_local"))
-            run = await _until(workshop, "row_local", 300)
+            await workshop.wish(lambda control: control.start("slow_fill"))
+            run = await _until(workshop, "slow_fill", 300)
         for part in (0.25, 0.5, 0.75):
             progress, left_s = await _as_of(workshop, run, part)
             if progress.low_s is not None and progress.high_s is not None:
@@ -233,21 +237,22 @@ async def _as_of(workshop: Workshop, run: Any, part: float) -> tuple[Progress, f
     """Return what would have been said when so much of a run's time was over, and how much was truly left."""
     now_s = run["seconds"] * part
     chunks = [
-        (now_s - row["at"], row["pass"], row["rows_walked"])
+        FinishedChunk(now_s - row["at"], row["pass"], row["rows_walked"], row["took_s"])
         for row in await workshop.session.fetch(
             """
-            select extract(epoch from c.finished_at - r.started_at)::float8 as at, c.pass, c.rows_walked
+            select extract(epoch from c.finished_at - r.started_at)::float8 as at, c.pass, c.rows_walked,
+                coalesce(c.seconds, 0) as took_s
             from backfill_chunks c join backfill_runs r on r.id = c.run_id where r.id = $1 order by c.finished_at""",
             run["run_id"],
         )
         if row["at"] <= now_s
     ]
     idle_row_s = await workshop.session.fetchval("select idle_row_s from backfill_runs where id = $1", run["run_id"])
-    number = chunks[-1][1] if chunks else 1
+    number = chunks[-1].pass_number if chunks else 1
     walked = Walked(
         rows_estimated=run["rows_estimated"],
         pass_number=number,
-        rows_walked=sum(chunk[2] for chunk in chunks if chunk[1] == number),
+        rows_walked=sum(chunk.rows_walked for chunk in chunks if chunk.pass_number == number),
         age_s=now_s,
         last_look_s=last_look_s(run["rows_estimated"], idle_row_s) if number == 1 else 0.0,
     )
@@ -260,7 +265,6 @@ CLIENTS: Final = 4
 WINDOW_S: Final = 10.0
 PUBLISHED_EVERY_S: Final = 1.0
 PUBLISHED_OVER_S: Final = 5.0
-SLOW_FILL: Final = definition_of(f"{EXPRESSION} || jsonb_build_object('h', sha512(sha512(source::text::bytea)))")
 POINT_WRITE: Final = "update walked set source = source || jsonb_build_object('seen', $2::bigint) where id = $1"
 
 

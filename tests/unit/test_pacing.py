@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.backfill.accounts import Budget, Spell, Spent
+from persistence.backfill.accounts import Budget, FinishedChunk, Spell, Spent
 from persistence.backfill.signals import Reading, Signal
 from workers.backfill.pacing import CUT_AT, GENTLE_TARGET_S, GROWTH, TARGET_S, Pace
-from workers.backfill.progress import WIDTH, FinishedChunk, Progress, Walked, last_look_s, progress_of
+from workers.backfill.progress import WIDTH, Progress, Walked, last_look_s, progress_of
 from workers.backfill.throttle import LEAST, LIMITS, START, Throttle, allowed_share, stretch_s, target_s
 from workers.backfill.timesheet import Timesheet
 from workers.backfill.workplace import LONGEST_BACK_OFF_S, FailureLimits, back_off_s
@@ -182,7 +182,7 @@ class Simulated:
     """A run of the engine on simulated hardware; times in seconds."""
 
     rows: int
-    ends: list[tuple[float, int, int]]
+    ends: list[tuple[float, int, int, float]]
     idle_row_s: float
 
     @property
@@ -191,12 +191,12 @@ class Simulated:
 
     def asked_at(self, part: float) -> tuple[Progress, float]:
         now = self.seconds * part
-        done: list[FinishedChunk] = [(now - at, number, rows) for at, number, rows in self.ends if at <= now]
-        number = done[-1][1] if done else 1
+        done = [FinishedChunk(now - at, number, rows, took_s) for at, number, rows, took_s in self.ends if at <= now]
+        number = done[-1].pass_number if done else 1
         walked = Walked(
             rows_estimated=self.rows,
             pass_number=number,
-            rows_walked=sum(chunk[2] for chunk in done if chunk[1] == number),
+            rows_walked=sum(chunk.rows_walked for chunk in done if chunk.pass_number == number),
             age_s=now,
             last_look_s=self.idle_row_s * self.rows if number == 1 else 0.0,
         )
@@ -210,7 +210,7 @@ def _simulate(seed: int) -> Simulated:
     row_s = dice.uniform(5e-6, 2e-5)
     idle_row_s = row_s * dice.uniform(0.02, 0.06)
     clocks = [0.0] * dice.randrange(1, 4)
-    ends: list[tuple[float, int, int]] = []
+    ends: list[tuple[float, int, int, float]] = []
     for number, cost_s in ((1, row_s), (2, idle_row_s)):
         left = rows
         paces = [Pace(rows=1000 if number == 1 else 50_000, most_rows=250_000) for _ in clocks]
@@ -223,7 +223,7 @@ def _simulate(seed: int) -> Simulated:
                 took_s += dice.uniform(0, 1)
             clocks[worker] += took_s
             paces[worker].measured(size, took_s)
-            ends.append((clocks[worker], number, size))
+            ends.append((clocks[worker], number, size, took_s))
         clocks = [max(clocks)] * len(clocks)
     return Simulated(rows, sorted(ends), idle_row_s)
 
@@ -244,8 +244,8 @@ def test_the_interval_contains_the_time_left() -> None:
 
 
 def test_the_last_look_is_short_unless_the_predicate_is_dear() -> None:
-    """Along a table it takes a quarter of what it does along the key; a predicate that takes long makes it a walk."""
-    assert last_look_s(500_000, 1e-6) == pytest.approx(0.125)
+    """Along a table it takes a part of what it does along the key; a predicate that takes long makes it a walk."""
+    assert last_look_s(500_000, 1e-6) == pytest.approx(0.3)
     assert last_look_s(100_000, 13e-6) == pytest.approx(1.0)
     assert last_look_s(10_000_000, 13e-6) == pytest.approx(132.0)
     assert last_look_s(1000, None) == 0.0
@@ -254,14 +254,25 @@ def test_the_last_look_is_short_unless_the_predicate_is_dear() -> None:
 def test_nothing_is_said_before_there_is_something_to_say() -> None:
     """With fewer than four chunks done there is no rate, and no interval."""
     walked = Walked(rows_estimated=10_000, pass_number=1, rows_walked=3000, age_s=1.0, last_look_s=0.0)
-    progress = progress_of(walked, [(0.9, 1, 1000), (0.5, 1, 1000), (0.1, 1, 1000)])
+    progress = progress_of(walked, [FinishedChunk(age_s, 1, 1000, 0.4) for age_s in (0.9, 0.5, 0.1)])
     assert (progress.rows_per_s, progress.low_s, progress.high_s) == (None, None, None)
     assert progress.fraction == 0.3
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_workers_that_end_together_are_not_counted_twice(workers: int) -> None:
+    """Chunks that end in step tell the same rate as one after the other, at any moment between their ends."""
+    chunks = [FinishedChunk(0.5 * age, 1, 1000, 0.5) for age in range(8, 0, -1) for _ in range(workers)]
+    for later_s in (0.0, 0.2, 0.4):
+        seen = [FinishedChunk(one.age_s - 0.5 + later_s, *one[1:]) for one in chunks]
+        progress = progress_of(Walked(100_000 * workers, 1, 8000 * workers, 4.0 + later_s, 0.0), seen)
+        assert progress.rows_per_s == pytest.approx(2000 * workers)
+        assert progress.low_s == pytest.approx((46.0 - later_s) * (1 - WIDTH))
+
+
 def test_a_hold_counts_as_time_that_rows_take() -> None:
     """When nothing has come for long, the time left grows instead of running out."""
-    chunks = [(10.0 + 4 - at, 1, 1000) for at in range(5)]
+    chunks = [FinishedChunk(10.0 + 4 - at, 1, 1000, 1.0) for at in range(5)]
     walked = Walked(rows_estimated=10_000, pass_number=1, rows_walked=5000, age_s=15.0, last_look_s=0.0)
     progress = progress_of(walked, chunks)
     assert progress.low_s == pytest.approx(5000 / (3000 / 13) * (1 - WIDTH))
