@@ -30,13 +30,35 @@ class Parked:
     incident: str
 
 
+class Entering(NamedTuple):
+    """What enters a queue: its key's hash, its place, and the message as the outcomes know it (caller, id)."""
+
+    key_hmac: bytes
+    parked: Parked
+    message: tuple[str, str]
+
+
 Queues = Mapping[bytes, Sequence[Parked]]
 """By key hash; the first is the one whose turn it is."""
 
+# Of each queue as many as the batch could go through, and whatever in it is of the batch itself: a key that nobody
+# looked after for weeks costs a batch no more than any other.
 _LOAD: Final = """
-select key_hmac, stamped_at, log_partition, log_offset, incident from parked_commands
-where log_topic = $1 and key_hmac = any($2::bytea[])
+with own as (select * from unnest($4::timestamptz[], $5::integer[], $6::bigint[]) as o(stamped_at, part, off)),
+found as (
+    select p.* from unnest($2::bytea[]) as k(key_hmac) cross join lateral (
+        select key_hmac, stamped_at, log_partition, log_offset, incident from parked_commands p
+        where p.log_topic = $1 and p.key_hmac = k.key_hmac
+        order by stamped_at, log_partition, log_offset limit $3) p
+    union
+    select p.key_hmac, p.stamped_at, p.log_partition, p.log_offset, p.incident
+    from unnest($2::bytea[]) as k(key_hmac) cross join own o join parked_commands p
+        on p.log_topic = $1 and p.key_hmac = k.key_hmac and p.stamped_at = o.stamped_at
+        and p.log_partition = o.part and p.log_offset = o.off)
+select key_hmac, stamped_at, log_partition, log_offset, incident from found
 order by stamped_at, log_partition, log_offset"""
+# A worker that was overtaken (stopped, and woken after its partition went to another) may hold as broken what was
+# applied meanwhile: what has an outcome enters no queue. Who is put aside again has a new dead letter.
 _SETTLE: Final = """
 with gone as (
     delete from parked_commands p
@@ -45,17 +67,21 @@ with gone as (
         and p.log_offset = r.off)
 insert into parked_commands (log_topic, key_hmac, stamped_at, log_partition, log_offset, incident)
 select $1, r.key_hmac, r.stamped_at, r.part, r.off, r.incident
-from unnest($2::bytea[], $3::timestamptz[], $4::integer[], $5::bigint[], $10::text[])
-    as r(key_hmac, stamped_at, part, off, incident)
-on conflict do nothing"""
+from unnest($2::bytea[], $3::timestamptz[], $4::integer[], $5::bigint[], $10::text[], $11::text[], $12::text[])
+    as r(key_hmac, stamped_at, part, off, incident, caller, message_id)
+where not exists (select from outcomes o where o.caller = r.caller and o.message_id = r.message_id)
+order by r.key_hmac, r.stamped_at, r.part, r.off
+on conflict (log_topic, key_hmac, stamped_at, log_partition, log_offset)
+do update set parked_at = clock_timestamp(), incident = excluded.incident"""
 _LET_GO: Final = """
 delete from parked_commands where log_topic = $1 and stamped_at = $2 and log_partition = $3 and log_offset = $4"""
 
 
-async def load(engine: AsyncEngine, topic: str, keys: Collection[bytes]) -> Queues:
-    """Return the queues of these keys; those without one are left out."""
+async def load(engine: AsyncEngine, topic: str, keys: Collection[bytes], own: Collection[Arrival]) -> Queues:
+    """Return the queues of these keys, the front of each and what of them is `own`; keys without one are left out."""
+    columns = [list(column) for column in zip(*own, strict=True)] or [[], [], []]
     async with connected(engine) as connection:
-        rows = await connection.fetch(_LOAD, topic, list(keys))
+        rows = await connection.fetch(_LOAD, topic, list(keys), len(own) + 1, *columns)
     queues: dict[bytes, list[Parked]] = defaultdict(list)
     for row in rows:
         arrival = Arrival(row["stamped_at"], row["log_partition"], row["log_offset"])
@@ -64,18 +90,14 @@ async def load(engine: AsyncEngine, topic: str, keys: Collection[bytes]) -> Queu
 
 
 async def settle(
-    engine: AsyncEngine,
-    topic: str,
-    parked: Sequence[tuple[bytes, Parked]],
-    released: Sequence[tuple[bytes, Arrival]],
+    engine: AsyncEngine, topic: str, entering: Sequence[Entering], leaving: Sequence[tuple[bytes, Arrival]]
 ) -> None:
-    """Add to the queues and take out of them; one statement, which may be repeated."""
-    entering = [(key, *one.arrival, one.incident) for key, one in parked]
-    leaving = [(key, *arrival) for key, arrival in released]
-    into = [[row[place] for row in entering] for place in range(5)]
-    out = [[row[place] for row in leaving] for place in range(4)]
+    """Add to the queues what has no outcome, and take out of them; one statement, which may be repeated."""
+    rows = [(one.key_hmac, *one.parked.arrival, one.parked.incident, *one.message) for one in entering]
+    into = [[row[place] for row in rows] for place in range(7)]
+    out = [[(key, *arrival)[place] for key, arrival in leaving] for place in range(4)]
     async with connected(engine) as connection:
-        await connection.execute(_SETTLE, topic, *into[:4], *out, into[4])
+        await connection.execute(_SETTLE, topic, *into[:4], *out, *into[4:])
 
 
 async def let_go(engine: AsyncEngine, topic: str, arrival: Arrival) -> None:

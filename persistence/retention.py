@@ -110,9 +110,16 @@ async def still_running(connection: Connection, ids: Sequence[str]) -> Sequence[
     ]
 
 
-async def delete_parked(connection: Connection, mark: datetime) -> None:
-    """Forget what is parked and too old to be brought back: nobody waits for it any more."""
-    await connection.execute("delete from parked_commands where stamped_at < $1", mark)
+async def delete_parked(connection: Connection, mark: datetime, letters_kept: timedelta) -> None:
+    """Forget what is parked and cannot be brought back: its outcome, or its dead letter, is kept no longer.
+
+    Nobody waits for it any more: else its key would wait for ever.
+    """
+    await connection.execute(
+        "delete from parked_commands where stamped_at < $1 or parked_at < clock_timestamp() - $2::interval",
+        mark,
+        letters_kept,
+    )
 
 
 async def delete_outcomes(connection: Connection, since: datetime, mark: datetime, at_most: int) -> Deleted:

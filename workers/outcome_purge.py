@@ -11,6 +11,7 @@ import structlog
 
 from persistence import retention
 from persistence.engine import Engine, connected
+from workers.kafka.topics import DEAD_LETTERS_KEPT
 
 PURGE_EVERY: Final = timedelta(minutes=10)
 """How often, and in which steps, the mark moves. Each move has the batches that are being decided look again, once."""
@@ -20,6 +21,8 @@ PAUSE_S: Final = 0.1
 """Between two batches: 30,000 rows a second at most, more than can be added in that time."""
 LONGEST_HOLD_S: Final = 60.0
 """How long transactions that began before the mark moved are waited for; the workers' own end after 15 s."""
+PARKED_KEPT: Final = DEAD_LETTERS_KEPT + timedelta(days=1)
+"""What is parked can be dealt with while there is its dead letter; a topic's last segment may outlive its time."""
 _POLL_S: Final = 0.25
 
 _log = structlog.get_logger(__name__)
@@ -58,7 +61,7 @@ class OutcomePurge:
                 _log.info("outcome_mark_moved", stamped_before=moved.isoformat())
         async with connected(self.engine) as connection:
             mark = (await retention.read_mark(connection)).stamped_before
-            await retention.delete_parked(connection, mark)
+            await retention.delete_parked(connection, mark, PARKED_KEPT)
             oldest = await retention.oldest_stamp(connection)
             if oldest is None or oldest >= mark:
                 return 0

@@ -1,13 +1,20 @@
 """Order behind a defect: what comes after a broken command of its key waits for it, where its kind asks for that."""
 
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from handlers.commands import COMMANDS
+from persistence import parked_commands
 from persistence.engine import Engine, PoolSettings, connected, create_engine
 from tests.direct import Arrived, Direct
+from workers.outcome_purge import OutcomePurge
+from workers.pipeline.delivery import Delivery
+from workers.pipeline.parking import arrival_of
 from workers.ports import Message
 
 BREAK = "alter table customers add constraint broken check (name not like 'Poison%')"
@@ -159,3 +166,114 @@ async def test_nothing_is_parked_unless_asked_for(engine: Engine) -> None:
     direct.offset = 20
     assert await statuses(direct, create(direct, None, name="Poison"), create(direct, None)) == [500, 201]
     assert await parked(engine) == 0
+
+
+async def test_a_broken_command_that_comes_again_after_its_deadline_keeps_its_place(engine: Engine) -> None:
+    """A redelivery that is too late by now waits on, and so does what follows; replays come in their order."""
+    direct = Direct(engine, KINDS)
+    batch = [create(direct, name="Poison", email="poison@example.com"), create(direct)]
+    soon = str(batch[0].timestamp + 60_000).encode()
+    batch[0] = replace(batch[0], headers=[*batch[0].headers, ("deadline", soon)])
+    assert await statuses(direct, *batch) == [500, 500]
+    head, behind = direct.letters.messages
+    direct.pipeline.refusal = replace(direct.pipeline.refusal, clock=lambda: time.time() + 120)
+    assert await statuses(direct, *batch) == [500, 500]
+    assert await parked(engine) == 2
+    await execute(engine, MEND)
+    assert await statuses(direct, direct.replay(behind)) == [500]
+    assert await statuses(direct, direct.replay(head), direct.replay(behind)) == [201, 201]
+    assert await parked(engine) == 0
+
+
+async def test_what_leaves_no_queue_is_not_acked(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head that is done, in a batch that cannot look into the queues, comes again: its key would wait for ever."""
+    direct = Direct(engine, KINDS)
+    assert await statuses(direct, create(direct, name="Poison"), create(direct)) == [500, 500]
+    head, behind = direct.letters.messages
+    await execute(engine, MEND)
+
+    async def away(*_: object) -> None:
+        raise ConnectionResetError
+
+    replay = direct.replay(head)
+    with monkeypatch.context() as patched:
+        patched.setattr(parked_commands, "settle", away)
+        assert (await direct.pipeline([replay], lambda: True)).decided == {}
+    with monkeypatch.context() as patched:
+        patched.setattr(parked_commands, "load", away)
+        assert (await direct.pipeline([replay], lambda: True)).decided == {}
+    assert await statuses(direct, replay, direct.replay(behind)) == [201, 201]
+    assert await parked(engine) == 0
+
+
+async def test_a_discarded_head_that_comes_again_waits_for_nobody(engine: Engine) -> None:
+    """What came before the head of its queue has nothing to wait for, and its end frees nobody else's place."""
+    direct = Direct(engine, KINDS)
+    batch = [create(direct, name="Poison"), create(direct)]
+    assert await statuses(direct, *batch) == [500, 500]
+    await execute(engine, "delete from parked_commands where log_offset = 1")
+    await execute(engine, MEND)
+    assert await statuses(direct, *batch) == [201, 201]
+    assert await parked(engine) == 0
+
+
+async def test_an_overtaken_worker_queues_nothing_that_is_applied(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that held a command for broken, and was stopped until another had applied it, enters it nowhere."""
+    direct, other = Direct(engine, KINDS), Direct(engine, KINDS)
+    batch = [create(direct, name="Poison"), create(direct)]
+    settle = parked_commands.settle
+
+    async def overtaken(*arguments: Any) -> None:  # noqa: ANN401
+        monkeypatch.setattr(parked_commands, "settle", settle)
+        await execute(engine, MEND)
+        assert await statuses(other, *batch) == [201, 201]
+        await settle(*arguments)
+
+    monkeypatch.setattr(parked_commands, "settle", overtaken)
+    await direct.pipeline(batch, lambda: True)
+    assert await parked(engine) == 0
+
+
+async def test_a_second_delivery_of_what_waits_waits_with_it(engine: Engine) -> None:
+    """In one batch, too: it is parked, and is no defect of its own."""
+    direct = Direct(engine, KINDS)
+    assert await statuses(direct, create(direct, name="Poison")) == [500]
+    first = create(direct)
+    direct.offset += 1
+    second = replace(first, offset=direct.offset)
+    await direct.pipeline([first, second], lambda: True)
+    assert reasons(direct.letters.messages) == ["INTERNAL_ERROR", "PARKED", "PARKED"]
+    await execute(engine, MEND)
+    for letter in list(direct.letters.messages):
+        assert await statuses(direct, direct.replay(letter)) == [201]
+    assert await parked(engine) == 0
+
+
+async def test_a_long_queue_is_not_read_as_a_whole(engine: Engine) -> None:
+    """Of thousands that wait a batch reads as many as it has messages; its own are found wherever they stand."""
+    direct = Direct(engine, KINDS)
+    assert await statuses(direct, create(direct, name="Poison")) == [500]
+    last = create(direct)
+    assert await statuses(direct, last) == [500]
+    await execute(
+        engine,
+        "insert into parked_commands (log_topic, key_hmac, log_partition, log_offset, stamped_at, incident)"
+        " select log_topic, key_hmac, log_partition, 0, stamped_at + make_interval(secs => i * 1e-6), incident"
+        " from parked_commands, generate_series(1, 2000) i where log_offset = 1",
+    )
+    (key,) = {direct.pipeline.parking.key_of(Delivery(last))}
+    own = {arrival_of(Delivery(last))}
+    found = await parked_commands.load(engine, direct.pipeline.parking.topic, [key], own)
+    assert len(found[key]) <= 3
+    assert {one.arrival for one in found[key]} >= own
+
+
+async def test_nobody_waits_for_what_has_no_letter_any_more(engine: Engine) -> None:
+    """What was put aside longer ago than dead letters are kept cannot be brought back: its place is given up."""
+    direct = Direct(engine, KINDS)
+    assert await statuses(direct, create(direct, name="Poison"), create(direct)) == [500, 500]
+    await execute(engine, "update parked_commands set parked_at = now() - interval '16 days' where log_offset = 1")
+    await OutcomePurge(engine, timedelta(days=30), lambda: None, lambda _: None).once()
+    assert await parked(engine) == 1

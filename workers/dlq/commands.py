@@ -51,6 +51,7 @@ Callers = Annotated[list[str] | None, typer.Option("--caller", help="Only this c
 Since = Annotated[str | None, typer.Option("--since", help="Put aside then or later: 2h, 3d, or 2026-01-31T12:00Z.")]
 Until = Annotated[str | None, typer.Option("--until", help="Put aside before then.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
+Again = Annotated[bool, typer.Option("--again", help="Also those that were dealt with; by id only.")]
 All = Annotated[bool, typer.Option("--all", help="Every open one, where no id and no filter is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Operator = Annotated[
@@ -140,7 +141,7 @@ def replay(  # noqa: PLR0913, PLR0917
     since: Since = None,
     until: Until = None,
     all_: All = False,  # noqa: FBT002
-    again: Annotated[bool, typer.Option("--again", help="Also those that were dealt with; by id only.")] = False,  # noqa: FBT002
+    again: Again = False,  # noqa: FBT002
     rate: Annotated[float, typer.Option("--rate", min=0.01, max=10_000, help="So many a second at most.")] = 50.0,
     edit: Annotated[
         Path | None, typer.Option("--edit", help="A file with the body to send instead; '-': stdin.")
@@ -187,6 +188,7 @@ def discard(  # noqa: PLR0913, PLR0917
     since: Since = None,
     until: Until = None,
     all_: All = False,  # noqa: FBT002
+    again: Again = False,  # noqa: FBT002
     note: Annotated[str | None, typer.Option("--note", help="Why, for the record.")] = None,
     dry_run: DryRun = False,  # noqa: FBT002
     operator: Operator = None,
@@ -194,7 +196,7 @@ def discard(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Note that nothing needs to be done about dead letters: they are listed no more."""
     name, result = _operator(operator), "would be discarded" if dry_run else "discarded"
-    choice = _choice(ids, side, _filter(reason, kind, caller, since, until), all_=all_, again=False)
+    choice = _choice(ids, side, _filter(reason, kind, caller, since, until), all_=all_, again=again)
 
     async def work(desk: Desk) -> list[Treated]:
         letters, passed_over = await choice.letters(desk)

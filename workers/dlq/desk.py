@@ -110,6 +110,8 @@ class Desk:
             action = await self._begin(letter, "replayed", edits=edits.names if edits is not None else ())
             refused = await self.log.bring_back(message)
             if refused is None:
+                if message.key != letter.record.key:  # under another key it has no place in the queue of its own
+                    await self.actions.let_go(letter.failure)
                 await self.actions.confirm(action)
                 self._audit("dead_letter_replayed", letter, edits=edits.names if edits is not None else [])
             yield Treated(letter, f"it was not taken back: {refused}" if refused is not None else None)

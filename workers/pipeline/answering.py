@@ -12,13 +12,12 @@ from contracts.errors import CatalogError, InternalError
 from workers.fault_points import FaultPoints
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
+from workers.pipeline.parking import PASSING
 from workers.pipeline.replays import Replay
 from workers.ports import DeadLetterPort, Message, ReplyPort
 
 REPLY_UNDELIVERABLE: Final = "REPLY_UNDELIVERABLE"
 PARKED: Final = "PARKED"
-COUNTED_ONLY: Final = frozenset({"RATE_LIMITED", "DEADLINE_EXCEEDED"})
-"""Refusals that nobody asked to hear of are dead-lettered, but for these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +76,8 @@ class Answering:
                     self._reply(answers, delivery, envelope, replayed=True)
                 case Refused(error, dead_letter):
                     answered = self._reply(answers, delivery, failure(error).encode())
-                    if dead_letter or not (answered or error.error_code in COUNTED_ONLY):
+                    # Who did not ask to hear of it has it dead-lettered, unless it only came too often or too late
+                    if dead_letter or not (answered or error.error_code in PASSING):
                         self._put_aside(answers, delivery, error.error_code, error.summary)
                 case Broken(incident, _, detail):
                     self._reply(answers, delivery, failure(internal_error(incident)).encode())

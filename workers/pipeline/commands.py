@@ -39,6 +39,7 @@ from workers.pipeline.patience import GiveBackError, Patience
 from workers.pipeline.place import place_of
 from workers.pipeline.progress import progress_of
 from workers.pipeline.refusal import Refusal
+from workers.pipeline.replays import Replay
 from workers.ports import BrokerAwayError, Progress, Record
 
 _log = structlog.get_logger(__name__)
@@ -80,6 +81,7 @@ class CommandPipeline:
             for delivery in deliveries:
                 self.intake.identify(delivery)
             retry_after_s: float | None = None
+            known: LookUp | None = None
             sitting: Sitting | None = None
             try:
                 known = await self._look_up(deliveries)
@@ -89,6 +91,8 @@ class CommandPipeline:
                 await self._decide(deliveries, known, sitting, still_ours)
             except GiveBackError as given_back:
                 retry_after_s = given_back.retry_after_s
+                if sitting is None and not may_go_unsettled(deliveries, known):
+                    return Progress({}, retry_after_s)
             forget_erased(deliveries)
             decided, progress = progress_of(deliveries, retry_after_s)
             try:
@@ -144,12 +148,14 @@ class CommandPipeline:
     async def _who_waits(self, deliveries: Sequence[Delivery], known: LookUp) -> Sitting:
         """Look up who of these has to wait behind a defect of its key; almost always nobody."""
         try:
-            return await self.parking.sitting(
+            sitting = await self.parking.sitting(
                 [one for one in deliveries if one.identity is not None], any_parked=known.any_parked
             )
         except Exception as error:
             self._unless_it_passes(error, "look_up")
             raise GiveBackError(0) from error
+        sitting.keep_places()
+        return sitting
 
     async def _decide(
         self, deliveries: Sequence[Delivery], known: LookUp, sitting: Sitting, still_ours: Callable[[], bool]
@@ -234,7 +240,7 @@ class CommandPipeline:
                 known = Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys, earlier.subjects)
                 delivery.end = repeat(delivery, known)
             elif too_late := self.refusal.too_late(delivery):
-                delivery.end = Refused(too_late)
+                delivery.end = turns.place_of(delivery) or Refused(too_late)
             elif waiting := turns.must_wait(delivery):
                 delivery.end = waiting
             else:
@@ -365,6 +371,16 @@ def repeat(delivery: Delivery, stored: Known) -> Repeated | Refused:
             )
         )
     return Repeated(stored.envelope, stored.cache_keys)
+
+
+def may_go_unsettled(deliveries: Sequence[Delivery], known: LookUp | None) -> bool:
+    """Say whether what has come to an end may be acked, where nobody could look who waits behind defects.
+
+    One that has a place in a queue must leave it first: its key would wait for ever.
+    """
+    if known is not None:
+        return not known.any_parked
+    return not any(isinstance(delivery.replay, Replay) for delivery in deliveries)
 
 
 def forget_erased(deliveries: Sequence[Delivery]) -> None:

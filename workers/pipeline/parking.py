@@ -8,14 +8,19 @@ came to an end that is no defect. Whoever dies before the queues are written lea
 
 import hashlib
 import hmac
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from persistence import parked_commands
 from persistence.engine import Engine
-from persistence.parked_commands import Arrival, Parked, Queues
-from workers.pipeline.delivery import Broken, Delivery, Waiting
+from persistence.parked_commands import Arrival, Entering, Parked, Queues
+from workers.pipeline.delivery import Broken, Delivery, Refused, Waiting
+
+PASSING: Final = frozenset({"RATE_LIMITED", "DEADLINE_EXCEEDED"})
+"""Refusals that say nothing of the message itself: it came too often, or too late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,9 @@ class Parking:
 
     async def sitting(self, deliveries: Sequence[Delivery], *, any_parked: bool) -> "Sitting":
         """Look up the queues of a batch's keys; raises what the database raises. Costs nothing where none is parked."""
-        keys = {self.key_of(one) for one in deliveries if one.record.key is not None} if any_parked else set()
-        queues = await parked_commands.load(self.engine, self.topic, keys) if keys else {}
+        keyed = [one for one in deliveries if one.record.key is not None] if any_parked else []
+        keys, own = {self.key_of(one) for one in keyed}, {arrival_of(one) for one in keyed}
+        queues = await parked_commands.load(self.engine, self.topic, keys, own) if keys else {}
         return Sitting(self, queues, deliveries)
 
     def key_of(self, delivery: Delivery) -> bytes:
@@ -63,34 +69,39 @@ class Sitting:
                 turns.note(delivery)
         return turns
 
+    def keep_places(self) -> None:
+        """Let what is queued and was delivered again wait on, where it would be refused for coming late or too often.
+
+        Its dead letter can be brought back, and what follows it is to come after it.
+        """
+        turns = Turns(self.parking, defaultdict(list, {key: list(queue) for key, queue in self.found.items()}))
+        for delivery in self.deliveries if self.found else ():
+            if isinstance(delivery.end, Refused) and delivery.end.error.error_code in PASSING:
+                delivery.end = turns.place_of(delivery) or delivery.end
+
     async def settle(self, decided: Iterable[Delivery]) -> None:
         """Write down what a batch changed, before any of it is answered; raises what the database raises."""
         if self.is_idle:
             return
         waiting = {(key, one.arrival) for key, queue in self.found.items() for one in queue}
-        parked: dict[tuple[bytes, Arrival], Parked] = {}
+        parked: dict[tuple[bytes, Arrival], Entering] = {}
         released: dict[tuple[bytes, Arrival], None] = {}
         for delivery in decided:
             if delivery.record.key is None:
                 continue
-            place = self.parking.key_of(delivery), arrival_of(delivery)
+            key, arrival = self.parking.key_of(delivery), arrival_of(delivery)
+            place = key, arrival
             match delivery.end:
-                case Waiting(_, incident):
-                    parked[place] = Parked(place[1], incident)
-                case Broken(incident) if self.parking.concerns(delivery):
-                    parked[place] = Parked(place[1], incident)
-                case Broken():
+                case Broken() if not self.parking.concerns(delivery):
                     pass
+                case Waiting(incident=incident) | Broken(incident=incident):
+                    released.pop(place, None)
+                    parked[place] = Entering(key, Parked(arrival, incident), delivery.key)
                 case _:
                     if parked.pop(place, None) is not None or place in waiting:
                         released[place] = None
         if parked or released:
-            await parked_commands.settle(
-                self.parking.engine,
-                self.parking.topic,
-                [(key, one) for (key, _), one in parked.items()],
-                list(released),
-            )
+            await parked_commands.settle(self.parking.engine, self.parking.topic, list(parked.values()), list(released))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,30 +110,54 @@ class Turns:
 
     parking: Parking
     queues: dict[bytes, list[Parked]]
+    held: dict[tuple[str, str], Waiting] = field(default_factory=dict)
+    """By message: what waits, and with it a second delivery of it in the same batch."""
 
     def must_wait(self, delivery: Delivery) -> Waiting | None:
-        """Say what a delivery waits for; None when it may go on."""
+        """Say what a delivery waits for; None when it may go on: it is the head, or came before it."""
+        if held := self.held.get(delivery.key):
+            return held
         if not self.parking.concerns(delivery):
             return None
         queue = self.queues.get(self.parking.key_of(delivery))
-        if not queue or queue[0].arrival == arrival_of(delivery):
+        if not queue or arrival_of(delivery) <= queue[0].arrival:
             return None
         head = queue[0]
         return Waiting(f"{head.arrival.partition}/{head.arrival.offset}", head.incident)
+
+    def place_of(self, delivery: Delivery) -> Waiting | None:
+        """Say that a delivery waits on, where it has a place in its queue and nobody brought it back."""
+        if delivery.replay is not None or delivery.record.key is None:
+            return None
+        arrival = arrival_of(delivery)
+        for one in self.queues.get(self.parking.key_of(delivery), ()):
+            if one.arrival == arrival:
+                return Waiting(f"{arrival.partition}/{arrival.offset}", one.incident)
+        return None
 
     def note(self, delivery: Delivery) -> None:
         """Take a delivery's end into account."""
         if delivery.end is None or delivery.record.key is None or not (self.queues or self.parking.kinds):
             return
-        key, arrival = self.parking.key_of(delivery), arrival_of(delivery)
-        queue = self.queues[key]
+        arrival = arrival_of(delivery)
+        queue = self.queues[self.parking.key_of(delivery)]
+        place = bisect_left(queue, arrival, key=_arrival)
+        known = place < len(queue) and queue[place].arrival == arrival
         match delivery.end:
-            case Waiting(_, incident) | Broken(incident):
-                known = any(one.arrival == arrival for one in queue)
-                if not known and (isinstance(delivery.end, Waiting) or self.parking.concerns(delivery)):
-                    queue.append(Parked(arrival, incident))
+            case Broken() if not self.parking.concerns(delivery):
+                pass
+            case Waiting(incident=incident) | Broken(incident=incident):
+                if isinstance(delivery.end, Waiting):
+                    self.held[delivery.key] = delivery.end
+                if not known:
+                    queue.insert(place, Parked(arrival, incident))
             case _:
-                queue[:] = [one for one in queue if one.arrival != arrival]
+                if known:
+                    del queue[place]
+
+
+def _arrival(one: Parked) -> Arrival:
+    return one.arrival
 
 
 def arrival_of(delivery: Delivery) -> Arrival:
