@@ -1,12 +1,16 @@
 """Batches that are cut short: what was not answered is not acknowledged, and what is not ours is not begun."""
 
+import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from persistence.engine import Engine, PoolSettings, connected, create_engine
 from tests.direct import Arrived, Direct
+from workers.pipeline.refusal import Refusal
 from workers.ports import BrokerAwayError, Message, Undeliverable
 
 
@@ -81,3 +85,23 @@ async def test_no_reply_before_its_cache_keys_are_cleared(direct: Direct, monkey
         ((envelope, _, again),) = await direct.decide(change)
         assert (envelope["statusCode"], again) == (200, replayed)
     assert cleared_before[0] == cleared_before[1] != []
+
+
+async def test_nobody_hears_that_nothing_was_done_of_what_was_applied(
+    direct: Direct, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker stopped after its first look finds, before it answers, that another one has applied the command."""
+    other, record = Direct(engine), creation(direct)
+    record = replace(record, headers=[*record.headers, ("deadline", str(record.timestamp + 60_000).encode())])
+    refuse = Refusal.refuse
+
+    async def stopped_before(refusal: Refusal, *arguments: Any) -> None:  # noqa: ANN401
+        monkeypatch.setattr(Refusal, "refuse", refuse)
+        ((envelope, _, _),) = await other.decide(record)
+        assert envelope["statusCode"] == 201
+        await refuse(refusal, *arguments)
+
+    direct.pipeline.refusal = replace(direct.pipeline.refusal, clock=lambda: time.time() + 120)
+    monkeypatch.setattr(Refusal, "refuse", stopped_before)
+    ((envelope, _, replayed),) = await direct.decide(record)
+    assert (envelope["statusCode"], replayed) == (201, True)

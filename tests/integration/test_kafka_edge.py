@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaTimeoutError
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 
@@ -772,6 +773,25 @@ async def test_a_broker_that_was_silent_blames_no_topic(place: Place, monkeypatc
     assert speaks.is_set()
     assert edge.health().closed_reply_topics == 0
     assert [record.value for record in await place.stored(topic)] == [b"1", b"2"]
+
+
+async def test_what_is_stuck_before_its_time_closes_no_topic(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library gives up before the topic had its full time, the batch comes again; the topic stays open."""
+    edge = await place.started(Collector())
+    topic = await place.topic("early")
+    assert not await edge.replies.publish([Message(topic, b"k", b"1", [])])
+    producer = edge._publisher._producer
+    assert producer is not None
+
+    async def give_up(_: str, __: Sequence[Message], ___: list[Queued]) -> None:
+        raise KafkaTimeoutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(producer, "post", give_up)
+        with pytest.raises(BrokerAwayError):
+            await edge.replies.publish([Message(topic, b"k", b"2", [])])
+    assert edge.health().closed_reply_topics == 0
+    assert not await edge.replies.publish([Message(topic, b"k", b"2", [])])
 
 
 async def test_producer_out_of_order_is_replaced(place: Place) -> None:

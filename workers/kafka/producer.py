@@ -45,6 +45,8 @@ _METADATA_AGE_S: Final = 30.0
 _RETRY_S: Final = 0.1
 _SLOW_RETRY_S: Final = 1.0
 _STOP_TIMEOUT_S: Final = 2.0
+_FOREVER_S: Final = 86_400.0
+"""For a place in the queue, and in it: whoever publishes gives up by itself, not for time in which it was stopped."""
 
 # Kafka's error codes for "this batch was not stored, and never will be": corrupt, too large (twice), invalid topic,
 # access denied, invalid timestamp, invalid request, policy violation, invalid record
@@ -121,7 +123,7 @@ class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
                 raise UnknownTopicOrPartitionError(topic)
             queued.append(
                 await self._message_accumulator.add_message(
-                    TopicPartition(topic, partition), message.key, message.value, REQUEST_TIMEOUT_S, headers=headers
+                    TopicPartition(topic, partition), message.key, message.value, _FOREVER_S, headers=headers
                 )
             )
 
@@ -159,7 +161,7 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
     _batches: dict[TopicPartition, deque[Any]]
 
     def __init__(self, client: Any, txn_manager: Any) -> None:  # noqa: ANN401 - aiokafka is untyped
-        super().__init__(client.cluster, MAX_BATCH_BYTES, 0, REQUEST_TIMEOUT_S, txn_manager=txn_manager, linger_ms=0)
+        super().__init__(client.cluster, MAX_BATCH_BYTES, 0, _FOREVER_S, txn_manager=txn_manager, linger_ms=0)
         self._client = client
         self._asking = False
 

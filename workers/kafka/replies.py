@@ -16,6 +16,7 @@ A producer that cannot go on (its sequence numbers are out of order, it was fenc
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -109,6 +110,8 @@ class _Topic:
     leaders: dict[int, int] = field(default_factory=dict)
     taken: bool = False
     stuck: bool = False
+    waited_out: bool = False
+    """It had its full time. What is stuck otherwise (withdrawn by another batch, say) may come again."""
 
     def refuse(self, indices: Iterable[int], reason: str) -> None:
         refused = list(indices)
@@ -151,7 +154,9 @@ class _Topic:
         before = len(self.unsettled)
         self.look_at_rest()
         while under_way := self.under_way():
-            await asyncio.wait(under_way, timeout=_GRACE_S, return_when=asyncio.FIRST_COMPLETED)
+            with suppress(TimeoutError):
+                async with patience(_GRACE_S):
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             seen = len(self.unsettled)
             self.look_at_rest()
             if len(self.unsettled) == seen:
@@ -247,8 +252,13 @@ class Publisher:
             works = closable and not failures and await self._ours_answer(stuck)
             if works:
                 moving = await asyncio.gather(*(topic.is_moving() for topic in stuck))
-                self._give_up([topic for topic, moves in zip(stuck, moving, strict=True) if not moves], close=True)
-                stuck = [topic for topic, moves in zip(stuck, moving, strict=True) if moves and topic.unsettled]
+                blamed = [
+                    topic
+                    for topic, moves in zip(stuck, moving, strict=True)
+                    if not moves and (topic.waited_out or topic.name in self._closed)
+                ]
+                self._give_up(blamed, close=True)
+                stuck = [topic for topic in stuck if topic.unsettled]
             self._give_up(stuck, close=False)
             if failures:
                 raise failures[0]
@@ -273,7 +283,7 @@ class Publisher:
                 missing = await self._deliver(topic, sorted(topic.unsettled), messages)
         except TimeoutError:
             missing = None
-            topic.stuck = True
+            topic.stuck = topic.waited_out = True
             topic.look_at_rest()
         if missing is not None:
             if closable:

@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from contracts.envelope import failure
-from contracts.errors import MessageIdReusedError
+from contracts.errors import DeadlineExceededError, MessageIdReusedError
 from handlers.commands import UseCase
 from handlers.queries.outcomes import outcome_erased
 from handlers.result import Failure, Success
@@ -31,7 +31,7 @@ from persistence.product_queries import DriftWatch
 from persistence.unit_of_work import BatchUnitOfWork, Steering
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
-from workers.pipeline.delivery import Applied, Broken, Delivery, Refused, Repeated
+from workers.pipeline.delivery import Applied, Broken, Delivery, End, Refused, Repeated, Waiting
 from workers.pipeline.intake import Intake
 from workers.pipeline.observer import Observer
 from workers.pipeline.parking import Parking, Sitting
@@ -89,8 +89,12 @@ class CommandPipeline:
                 await self._refuse(deliveries, known)
                 sitting = await self._who_waits(deliveries, known)
                 await self._decide(deliveries, known, sitting, still_ours)
+                await self._confirm(deliveries)
             except GiveBackError as given_back:
                 retry_after_s = given_back.retry_after_s
+                for delivery in deliveries:
+                    if _is_unsure(delivery.end):
+                        delivery.end = None
                 if sitting is None and not may_go_unsettled(deliveries, known):
                     return Progress({}, retry_after_s)
             forget_erased(deliveries)
@@ -165,6 +169,20 @@ class CommandPipeline:
             if number > 0:  # time has passed, and a second delivery finds the outcome of its first
                 known = await self._look_again(group)
             await self._decide_group(group, known, sitting, still_ours)
+
+    async def _confirm(self, deliveries: Sequence[Delivery]) -> None:
+        """Ask the store once more before a caller hears that nothing was done, for having come late or to wait.
+
+        A worker that was stopped after its first look may find that another one has applied it meanwhile.
+        """
+        told = {id(one): one.end for one in deliveries if _is_unsure(one.end)}
+        if told:
+            unsure = [one for one in deliveries if id(one) in told]
+            for delivery in unsure:
+                delivery.end = None
+            await self._look_up(unsure)
+            for delivery in unsure:
+                delivery.end = delivery.end or told[id(delivery)]
 
     async def _decide_group(
         self, group: Sequence[Delivery], known: LookUp, sitting: Sitting, still_ours: Callable[[], bool]
@@ -371,6 +389,11 @@ def repeat(delivery: Delivery, stored: Known) -> Repeated | Refused:
             )
         )
     return Repeated(stored.envelope, stored.cache_keys)
+
+
+def _is_unsure(end: End | None) -> bool:
+    """Say whether an end only tells that nothing was done: by this worker, and so far."""
+    return isinstance(end, Waiting) or (isinstance(end, Refused) and isinstance(end.error, DeadlineExceededError))
 
 
 def may_go_unsettled(deliveries: Sequence[Delivery], known: LookUp | None) -> bool:

@@ -20,7 +20,9 @@ UNKNOWN: Final = "unknown"
 SUCCESS_BELOW: Final = 400
 DEPRECATION_LOG_EVERY_S: Final = 3600
 RECENT: Final = 512
-"""How many latencies the p99 of the heartbeat is taken from."""
+RECENT_S: Final = 15.0
+"""How many latencies the p99 of the heartbeat is taken from at most, and from how long ago: it is to say how traffic
+fares now, and a backfill waits for it."""
 DATABASE_STEPS: Final = frozenset({"look_up", "load", "flush", "store", "commit"})
 SLOW_SERVER: Final = frozenset({"transient", "too_slow", "schema_moved"})
 """Causes of a retry that lie with the database."""
@@ -64,7 +66,7 @@ class Watching:
         self._outage: tuple[str, float] | None = None
         self._revoked_at: float | None = None
         self._deprecation_logged: dict[tuple[str, str], float] = {}
-        self.recent_ms: deque[float] = deque(maxlen=RECENT)
+        self._recent_ms: deque[tuple[float, float]] = deque(maxlen=RECENT)
 
     # The pipeline's observer ---------------------------------------------------------------------------------------
     @contextmanager
@@ -134,7 +136,7 @@ class Watching:
                 self.metrics.dead_letter_replays.labels(kind, end).inc()
             seconds = max(0.0, now - record.timestamp / 1000)
             latencies[kind].observe(seconds)
-            self.recent_ms.append(seconds * 1000)
+            self._recent_ms.append((time.monotonic(), seconds * 1000))
             version = delivery.version
             if version is not None and version.deprecated_on is not None:
                 self._deprecated(delivery, kind, version.number, now)
@@ -222,10 +224,11 @@ class Watching:
         )
 
     def p99_ms(self) -> float | None:
-        """The 99th percentile of the latest latencies, in milliseconds; None before the first message."""
-        if not self.recent_ms:
+        """The 99th percentile of the last seconds' latencies, in milliseconds; None where there was no message."""
+        oldest = time.monotonic() - RECENT_S
+        ordered = sorted(ms for at, ms in self._recent_ms if at >= oldest)
+        if not ordered:
             return None
-        ordered = sorted(self.recent_ms)
         return ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
 
     # What the cache and the repositories tell ------------------------------------------------------------------------
