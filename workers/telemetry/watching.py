@@ -125,6 +125,7 @@ class Watching:
         ended: Counter[tuple[str, str, str]] = Counter()
         latencies = {kind: self.metrics.latency.labels(kind) for kind in {self._kind(one) for one in deliveries}}
         reached: dict[Position, int] = {}
+        noticed_at = time.monotonic()
         for delivery in deliveries:
             kind = self._kind(delivery)
             end, status, code = self._classify(delivery, kind)
@@ -136,7 +137,7 @@ class Watching:
                 self.metrics.dead_letter_replays.labels(kind, end).inc()
             seconds = max(0.0, now - record.timestamp / 1000)
             latencies[kind].observe(seconds)
-            self._recent_ms.append((time.monotonic(), seconds * 1000))
+            self._recent_ms.append((noticed_at, seconds * 1000))
             version = delivery.version
             if version is not None and version.deprecated_on is not None:
                 self._deprecated(delivery, kind, version.number, now)
