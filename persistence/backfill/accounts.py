@@ -54,7 +54,7 @@ class Budget:
     """The last sample of the signals and what follows from it, for everybody.
 
     `share` is how much of their time workers may run (1: no limit, 0: stopped), `ceiling` what it may be at most by
-    now, `trusted` how far the ceiling grows quickly.
+    now, `trusted` from where it grows slowly.
     """
 
     level: float

@@ -33,7 +33,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Treated:
-    """What a chunk's work came to."""
+    """What a chunk's work came to; `worked_s` is the time of the work alone, without lease, ledger and commit."""
 
     rows: int
     expected_digest: int | None = None
@@ -41,6 +41,7 @@ class Treated:
     rows_left: int | None = None
     rows_differing: int | None = None
     sample_key: Key | None = None
+    worked_s: float = 0.0
 
 
 _LEASED: Final = "id, run_id, epoch, low, high, rows_walked, attempts"

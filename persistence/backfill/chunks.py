@@ -6,8 +6,10 @@ while a chunk runs its ledger row is free for whoever must rescue it.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any, Final, Protocol, TypeVar
 
 from persistence.backfill.chunk_rows import Lease, Treated, finish
@@ -47,7 +49,7 @@ async def carry_out(engine: Engine, walk: Walk, lease: Lease, spared: Sequence[K
 
     Raises what `failure_of` sorts; whatever is raised, nothing of the chunk has happened.
     """
-    labour = labour_of(walk)
+    labour = _timed(labour_of(walk))
 
     async def work(connection: Connection) -> Treated:
         await _hold_phases(connection, walk.definition)
@@ -62,19 +64,28 @@ async def rehearse(engine: Engine, walk: Walk, bounds: Bounds) -> Treated:
     """Treat the rows of a range and roll it back."""
     async with transaction(engine) as connection:
         await _hold_phases(connection, walk.definition)
-        return await labour_of(walk)(connection, bounds, ())
+        return await _timed(labour_of(walk))(connection, bounds, ())
 
 
 async def compare(engine: Engine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
     """Compare f(source) with the target over a leased chunk, in one snapshot that is let go, and write it off."""
     async with _snapshot(engine) as connection:
-        treated = await comparison_of(walk)(connection, lease.bounds, spared)
+        treated = await _timed(comparison_of(walk))(connection, lease.bounds, spared)
 
     async def work(connection: Connection) -> Treated:
         await finish(connection, lease, treated)
         return treated
 
     return await commit(engine, work)
+
+
+def _timed(labour: Labour) -> Labour:
+    async def timed(connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated:
+        began = time.monotonic()
+        treated = await labour(connection, bounds, spared)
+        return replace(treated, worked_s=time.monotonic() - began)
+
+    return timed
 
 
 def _snapshot(engine: Engine) -> AbstractAsyncContextManager[Connection]:

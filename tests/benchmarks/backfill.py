@@ -2,11 +2,14 @@
 
 Every side changes the same 500,000 rows in the same way. Rounds alternate between the sides, so that none has the quiet
 minutes for itself; the figures are medians. The clock of a backfill runs from the wish to the end of its closing walk.
-Parts: `rate`, `verify` (with it), `memory`, `eta`, `live`; all of them, or those named. Options: `--rows`, `--rounds`.
+Parts: `rate`, `verify` (with it), `memory`, `eta`, `live`; all of them, or those named. Options: `--rows`, `--rounds`,
+`--state` (a folder for the servers' data: one in memory takes the stalls of a shared disk out of `live`).
 """
 
 import argparse
 import asyncio
+import gc
+import math
 import os
 import random
 import statistics
@@ -14,6 +17,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -50,8 +54,8 @@ ROW_LOCAL: Final = definition_of(EXPRESSION)
 LOCKED: Final = ROW_LOCAL.replace("ROW_LOCAL = True", "")
 HEAVY_FILL: Final = definition_of(f"{EXPRESSION} || jsonb_build_object('h', sha512(repeat(source::text, 150)::bytea))")
 """Takes about 20 µs a row: so runs last long enough to be asked about."""
-SLOW_FILL: Final = definition_of(f"{EXPRESSION} || jsonb_build_object('h', sha512(sha512(source::text::bytea)))")
-"""Cheap enough not to starve live traffic by itself, dear enough to last."""
+SLOW_FILL: Final = definition_of(f"{EXPRESSION} || jsonb_build_object('h', sha512(repeat(source::text, 600)::bytea))")
+"""Takes about 80 µs a row: a table small enough to stay in memory, whose checkpoints disturb nobody, lasts a minute."""
 SINGLE: Final = f"update walked set target = {EXPRESSION} where target is null"
 ROWS: Final = """
 insert into walked (id, source)
@@ -68,14 +72,23 @@ class Options:
     rows: int
     rounds: int
     console: Console
+    admin_url: str
+    """Of a superuser, where the stack names one."""
+
+
+def admin_url_of(servers: Servers) -> str:
+    """Return the URL of the superuser; of the owner where the servers are somebody's own."""
+    url: str = getattr(servers.env, "database_admin_url", servers.env.database_url)
+    return url
 
 
 @asynccontextmanager
 async def workshop_of(servers: Servers) -> AsyncIterator[Workshop]:
     """A migrated database of its own with the table to walk, dropped afterwards."""
     name = f"bench_{uuid.uuid4().hex[:8]}"
-    admin = await asyncpg.connect(servers.env.database_url)
-    await admin.execute(f'create database "{name}"')
+    owner = await asyncpg.connect(servers.env.database_url)
+    await owner.execute(f'create database "{name}"')
+    await owner.close()
     url = servers.database(name)
     await runner.upgrade(url)
     engine = create_engine(url, PoolSettings(size=2, max_overflow=2), "bench")
@@ -93,8 +106,22 @@ async def workshop_of(servers: Servers) -> AsyncIterator[Workshop]:
     finally:
         await session.close()
         await engine.dispose()
+        admin = await asyncpg.connect(admin_url_of(servers))  # a vacuum within is not the owner's to end
         await admin.execute(f'drop database "{name}" with (force)')
         await admin.close()
+
+
+async def settle(options: Options) -> None:
+    """Have everything written away, by the database and by the system, and segments of WAL left to be used again.
+
+    Making a new one stops everybody for 15 ms, and a system that writes away a new table for longer.
+    """
+    admin: Session = await asyncpg.connect(options.admin_url)
+    for _ in range(SEGMENTS):
+        await admin.execute("select pg_logical_emit_message(false, 'bench', ''), pg_switch_wal()")
+    await admin.execute("checkpoint", timeout=600)
+    await admin.close()
+    os.sync()
 
 
 async def fill(workshop: Workshop, rows: int) -> None:
@@ -105,9 +132,9 @@ async def fill(workshop: Workshop, rows: int) -> None:
 
 
 @asynccontextmanager
-async def processes(workshop: Workshop, count: int) -> AsyncIterator[Sequence[psutil.Process]]:
+async def processes(workshop: Workshop, count: int, *throttle: str) -> AsyncIterator[Sequence[psutil.Process]]:
     """Run workers as an operator does, each in a process; ready when they have looked around."""
-    workers = [await workshop.process(f"bench{number}") for number in range(count)]
+    workers = [await workshop.process(f"bench{number}", *throttle) for number in range(count)]
     await workshop.poll("select count(*) = $1 from backfill_workers where seen_at > now() - interval '5 s'", count)
     try:
         yield [psutil.Process(worker.pid) for worker in workers]
@@ -264,10 +291,40 @@ async def _as_of(workshop: Workshop, run: Any, part: float) -> tuple[Progress, f
 # --------------------------------------------------------------------------------------------------------- live traffic
 
 CLIENTS: Final = 4
-WINDOW_S: Final = 10.0
+SEGMENTS: Final = 64
+"""A gigabyte of WAL: at 2 MB/s, after the page images that follow a checkpoint, more than a run needs."""
+WINDOW_S: Final = 10
 PUBLISHED_EVERY_S: Final = 1.0
-PUBLISHED_OVER_S: Final = 5.0
+PUBLISHED_OVER_S: Final = 5
+THROTTLED_WINDOWS: Final = 10
+STEP: Final = 0.02
 POINT_WRITE: Final = "update walked set source = source || jsonb_build_object('seen', $2::bigint) where id = $1"
+
+
+class Latencies:
+    """How long requests took, counted by second and by steps of 2 %.
+
+    Keeping each one and sorting them took up to 100 ms of every second, for which the clients stood still.
+    """
+
+    def __init__(self) -> None:
+        self._seconds: dict[int, Counter[int]] = defaultdict(Counter)
+
+    def note(self, at: float, took_s: float) -> None:
+        """Count one that ended at a time."""
+        self._seconds[int(at)][round(math.log(max(took_s, 1e-6)) / STEP)] += 1
+
+    def p99_ms(self, until: float, over_s: int) -> float:
+        """Return the 99th percentile of those that ended in the whole seconds before a time, in milliseconds."""
+        counts: Counter[int] = Counter()
+        for second in range(int(until - over_s), int(until)):
+            counts.update(self._seconds.get(second, {}))
+        above = counts.total() / 100
+        for step in sorted(counts, reverse=True):
+            above -= counts[step]
+            if above < 0:
+                return math.exp(step * STEP) * 1000
+        return 0.0
 
 
 class LiveTraffic:
@@ -279,7 +336,7 @@ class LiveTraffic:
     def __init__(self, workshop: Workshop, rows: int) -> None:
         self._workshop = workshop
         self._rows = rows
-        self._done: list[tuple[float, float]] = []
+        self._latencies = Latencies()
         self._dice = random.Random(1)
 
     async def capacity(self, seconds: float) -> float:
@@ -316,58 +373,56 @@ class LiveTraffic:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             await session.execute(POINT_WRITE, self._dice.randint(1, self._rows), 1)
             now = time.perf_counter()
-            self._done.append((now, (now - due) * 1000))
+            self._latencies.note(now, now - due)
             due += every_s
 
     async def _publish(self) -> None:
         session: Session = await asyncpg.connect(self._workshop.url)
         while True:
             await asyncio.sleep(PUBLISHED_EVERY_S)
-            now = time.perf_counter()
             await session.execute(
                 """
                 insert into worker_heartbeats (worker, role, phases, p99_ms)
                 values ('live', 'commands', '{}', jsonb_build_object('writes', $1::float8))
                 on conflict (worker) do update set p99_ms = excluded.p99_ms, seen_at = now()""",
-                self.p99_ms(now - PUBLISHED_OVER_S, now),
+                self._latencies.p99_ms(time.perf_counter(), PUBLISHED_OVER_S),
             )
-
-    def p99_ms(self, since: float, until: float) -> float:
-        """Return the 99th percentile of the requests that ended within a time, in milliseconds."""
-        seen = sorted(took for at, took in self._done if since < at <= until)
-        return seen[int(len(seen) * 0.99)] if seen else 0.0
 
     async def windows(self, number: int) -> list[float]:
         """Go on for so many windows; returns the percentile of each."""
         found = []
         for _ in range(number):
-            began = time.perf_counter()
             await asyncio.sleep(WINDOW_S)
-            found.append(self.p99_ms(began, began + WINDOW_S))
+            found.append(self._latencies.p99_ms(time.perf_counter(), WINDOW_S))
         return found
 
 
 async def live(workshop: Workshop, options: Options) -> None:
     """Print the live percentile at half of capacity: alone, beside a backfill without throttle, and with it."""
     workshop.define("slow_fill", SLOW_FILL)
-    rows = options.rows * 12
+    rows = options.rows * 2
     for number in range(1, 4):
         await fill(workshop, rows)
+        await settle(options)
+        gc.collect()
+        gc.freeze()  # a look through all that is loaded would stop the clients for 30 ms
         traffic = LiveTraffic(workshop, rows)
         rate = await traffic.capacity(WINDOW_S / 2) / 2
         async with traffic.at(rate):
             await traffic.windows(1)
-            baseline = statistics.median(await traffic.windows(3))
+            alone = await traffic.windows(3)
+            baseline = statistics.median(alone)
             budget = max(1.2 * baseline, baseline + 5)
             unthrottled, rows_off = await _beside(workshop, traffic, "off", 3)
         await fill(workshop, rows)
+        await settle(options)
         async with traffic.at(rate):
             await traffic.windows(1)
-            throttled, rows_on = await _beside(workshop, traffic, f"{budget:.2f}", 6)
+            throttled, rows_on = await _beside(workshop, traffic, f"{budget:.2f}", THROTTLED_WINDOWS)
         kept = sum(p99 <= budget for p99 in throttled) / len(throttled)
         above = (statistics.mean(throttled) - baseline) / max(statistics.mean(unthrottled) - baseline, 1e-9)
         options.console.print(
-            f"run {number}: {rate:,.0f} writes/s, p99 alone {baseline:.1f} ms, budget {budget:.1f} ms;"
+            f"run {number}: {rate:,.0f} writes/s, p99 alone {_listed(alone)}, budget {budget:.1f} ms;"
             f" without throttle {_listed(unthrottled)} at {rows_off:,.0f} rows/s;"
             f" with it {_listed(throttled)} at {rows_on:,.0f} rows/s:"
             f" {kept:.0%} of windows within the budget (≥ 90 %), {above:.0%} of the excess (≤ 50 %)"
@@ -376,16 +431,12 @@ async def live(workshop: Workshop, options: Options) -> None:
 
 async def _beside(workshop: Workshop, traffic: LiveTraffic, throttle: str, windows: int) -> tuple[list[float], float]:
     """Run a backfill beside the traffic; returns the percentiles of its windows, and rows a second."""
-    worker = await workshop.process("bench", throttle)
-    try:
+    async with processes(workshop, 1, throttle):
+        await traffic.windows(1)  # the start of a process takes a core for a second
         await workshop.wish(lambda control: control.start("slow_fill"))
-        await workshop.until("slow_fill", "running")
         found = await traffic.windows(windows)
         done = (await workshop.wish(lambda control: control.cancel("slow_fill")))["rows_done"]
         await workshop.until("slow_fill", "cancelled")
-    finally:
-        worker.terminate()
-        await worker.wait()
     return found, done / (windows * WINDOW_S)
 
 
@@ -412,6 +463,7 @@ def asked_for(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("parts", nargs="*", type=part, default=list(PARTS), metavar="|".join(PARTS))
     parser.add_argument("--rows", type=int, default=500_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--state", type=Path)
     return parser.parse_args(arguments)
 
 
@@ -422,15 +474,20 @@ def part(name: str) -> str:
     return name
 
 
+def _entered_by_all(folder: Path) -> Path:
+    folder.chmod(0o711)  # PostgreSQL's account may be another, and would keep its data elsewhere
+    return folder
+
+
 def main() -> None:
     """Measure and print."""
     asked = asked_for(sys.argv[1:])
     console = Console()
     with (
-        tempfile.TemporaryDirectory() as state,
-        start_servers(os.environ.get("TEST_STACK", "embedded"), Path(state)) as servers,
+        tempfile.TemporaryDirectory(dir=asked.state) as folder,
+        start_servers(os.environ.get("TEST_STACK", "embedded"), _entered_by_all(Path(folder))) as servers,
     ):
-        asyncio.run(run(servers, asked.parts, Options(asked.rows, asked.rounds, console)))
+        asyncio.run(run(servers, asked.parts, Options(asked.rows, asked.rounds, console, admin_url_of(servers))))
 
 
 if __name__ == "__main__":

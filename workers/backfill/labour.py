@@ -48,7 +48,7 @@ async def labour(place: Workplace, run: Run, walk: Walk, lease: Lease, target: f
         await _failed(place, run, walk, lease, error)
         return
     took_s = time.monotonic() - began
-    place.pace(run, walk).measured(lease.rows_walked, took_s, target)
+    place.pace(run, walk).measured(lease.rows_walked, treated.worked_s, target)
     _log.debug(
         "db_backfill_chunk",
         backfill=run.name,

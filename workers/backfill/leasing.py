@@ -27,7 +27,7 @@ async def clearance(
     if budget.share <= 0:
         _hold(place, run, budget.signal)
         return BUSY_POLL_S, 0.0
-    target = target_s(budget.share)
+    target = target_s(budget)
     pace = place.pace(run, walk)
     rows = pace.next_rows(target, run.rate_rows_per_s)
     if budget.share < 1:

@@ -16,6 +16,8 @@ MEMORY: Final = 0.5
 GENTLE_TARGET_S: Final = 0.02
 """The target when the throttle leaves next to nothing: then a live request meets at most a short chunk, and the 99th
 percentile stays with the requests that meet none."""
+LEAST_TARGET_S: Final = 0.002
+"""No target is shorter: beside less work than this a chunk is mostly planning, lease and commit."""
 LEAST_ROWS: Final = 1
 """A chunk may come down to a row, where a row is slow; halving goes there as well."""
 
@@ -30,7 +32,10 @@ class Pace:
     """Average time a row takes, in seconds; None before the first measurement."""
 
     def measured(self, rows: int, took_s: float, target_s: float = TARGET_S) -> None:
-        """Learn from a chunk of `rows` keys that took `took_s` seconds and was meant to take `target_s`."""
+        """Learn from a chunk of `rows` keys whose work took `took_s` seconds and was meant to take `target_s`.
+
+        Its lease and commit do not count: on a short chunk they would look like slow rows, and make the next shorter.
+        """
         if rows <= 0:
             return
         row_s = took_s / rows

@@ -4,10 +4,10 @@ Each signal is put in relation to its limit. Below 0.7 of it nothing happens; fr
 that backfills may run falls to nothing; at the limit they stop. The worst signal decides. One that cannot be read stops
 them, too: it may be the very trouble that it should warn of. It can be switched off by name, which is seen everywhere.
 
-The live traffic answers late: its percentile is that of the last seconds. So the share does not follow the level
-alone but stays below a ceiling that knows the past, as TCP's window does. Beside live traffic it begins low and grows
-quickly; a stop halves it, and from there it grows slowly, so that what was too much is tried again only after minutes,
-and most windows of the live traffic see nothing of it.
+The live traffic answers late: its percentile is that of the last seconds. So the share stays below a ceiling that knows
+the past, as TCP's window does. Beside live traffic it begins low and grows while the level stays below 0.7. A stop
+halves it; it comes back quickly to a little below what was too much, lingers there for two minutes, so that the live
+traffic sees little of it, and grows on from there if that was bearable after all.
 """
 
 import math
@@ -18,21 +18,25 @@ from typing import Any, Final
 
 from persistence.backfill.accounts import Budget
 from persistence.backfill.signals import Reading, Signal
-from workers.backfill.pacing import GENTLE_TARGET_S, TARGET_S
+from workers.backfill.pacing import GENTLE_TARGET_S, LEAST_TARGET_S, TARGET_S
 
 SLOW_FROM: Final = 0.7
 """Share of a limit from which the backfills slow down."""
-START: Final = 0.05
-"""Where the ceiling begins beside live traffic: 25 ms of each half second."""
-QUICK_PER_S: Final = 1.15
-"""Growth a second while nothing was too much yet: from the start to all of the time in 21 s, within which the
-percentile has answered several times."""
-SLOW_PER_S: Final = 1.0067
-"""Growth a second after a stop: it takes 104 s to come back to what was too much, ten windows of ten seconds."""
-LEAST: Final = 0.02
-"""The ceiling never falls below this: 20 ms a second, enough to learn that the traffic bears more."""
+LEAST: Final = 0.01
+"""Where the ceiling begins beside live traffic, and never falls below: 10 ms a second, which a 99th percentile cannot
+show. A stop at no more than this was not our doing, and teaches nothing."""
+QUICK_PER_S: Final = 1.07
+"""Growth a second: it doubles in 10 s, within which the percentile of the last seconds has answered."""
+SLOW_PER_S: Final = 1.004
+"""Growth a second about what was too much: it takes 89 s to come back to it, and 135 s to leave it behind, so that one of
+ten windows of ten seconds meets it, or none. CUBIC has the same plateau (RFC 9438, section 4.2)."""
+PLATEAU: Final = (0.7, 1.2)
+"""… which lies between these parts of what was too much."""
+PART_OF_LIVE: Final = 0.5
+"""How much of the live traffic's budget a chunk may take; the rest is the request's own time and its queue's."""
 FORGET_S: Final = 60.0
-"""After a minute without a sample (nothing ran) what was learned is out of date: it begins anew."""
+"""After a minute without a sample (nothing ran) what was learned is out of date: it begins anew. So it does when the
+signal that taught it is switched off."""
 
 GIB: Final = 1024.0**3
 
@@ -75,15 +79,16 @@ class Throttle:
         levels = {reading.signal: self._level(reading) for reading in readings}
         worst = max(levels, key=lambda signal: levels[signal], default=None)
         level = 0.0 if worst is None else levels[worst]
-        if before.age_s > FORGET_S:
-            start = START if any(one.signal == Signal.LIVE_P99 and one.value for one in readings) else 1.0
+        if before.age_s > FORGET_S or before.signal in self.off:
+            start = LEAST if any(one.signal == Signal.LIVE_P99 and one.value for one in readings) else 1.0
             before = replace(before, share=start, ceiling=start, trusted=1.0, age_s=0.0)
         ceiling, trusted, share = before.ceiling, before.trusted, 0.0
         if level < 1:
-            ceiling = _grown(before)
-            share = min(allowed_share(level), ceiling)
-        elif before.share > 0:
-            ceiling = trusted = max(LEAST, before.share / 2)
+            if level < SLOW_FROM:
+                ceiling = _grown(before)
+            share = ceiling * allowed_share(level)
+        elif before.share > 0 and before.ceiling > LEAST:
+            ceiling, trusted = max(LEAST, before.ceiling / 2), before.ceiling * PLATEAU[0]
         signal = before.signal or str(Signal.LIVE_P99)
         if worst is not None and level >= SLOW_FROM:
             signal = str(worst)
@@ -115,9 +120,11 @@ def _grown(before: Budget) -> float:
     """Let the ceiling grow, if it was what held the share down: one that was not reached has proved nothing."""
     if before.share < before.ceiling:
         return before.ceiling
-    if before.ceiling < before.trusted:
-        return min(before.trusted, before.ceiling * math.pow(QUICK_PER_S, before.age_s))
-    return min(1.0, before.ceiling * math.pow(SLOW_PER_S, before.age_s))
+    plateau_ends = before.trusted * PLATEAU[1] / PLATEAU[0]
+    if before.trusted <= before.ceiling < plateau_ends:
+        return min(1.0, before.ceiling * math.pow(SLOW_PER_S, before.age_s))
+    edge = before.trusted if before.ceiling < before.trusted else 1.0
+    return min(edge, before.ceiling * math.pow(QUICK_PER_S, before.age_s))
 
 
 def allowed_share(level: float) -> float:
@@ -125,9 +132,19 @@ def allowed_share(level: float) -> float:
     return max(0.0, min(1.0, (1 - level) / (1 - SLOW_FROM)))
 
 
-def target_s(share: float) -> float:
-    """Return how long a chunk should take: the less may be run, the shorter each stretch."""
-    return TARGET_S if share >= 1 else max(GENTLE_TARGET_S, TARGET_S * share)
+def target_s(budget: Budget) -> float:
+    """Return how long a chunk should take: the less may be run, the shorter each stretch.
+
+    Beside live traffic it is at most half of the traffic's own budget: a request that meets a chunk, at a row that it
+    has locked or on the core that it keeps busy, waits for the chunk's end, and is to stay within the budget even so.
+    """
+    felt_s = [
+        float(one["limit"]) / 1000 * PART_OF_LIVE
+        for one in budget.readings
+        if one["signal"] == Signal.LIVE_P99 and one["value"]
+    ]
+    target = TARGET_S if budget.share >= 1 else max(GENTLE_TARGET_S, TARGET_S * budget.share)
+    return max(LEAST_TARGET_S, min([target, *felt_s]))
 
 
 def stretch_s(expected_s: float, share: float, workers: int) -> float:
