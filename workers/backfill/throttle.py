@@ -28,8 +28,8 @@ show. A stop at no more than this was not our doing, and teaches nothing."""
 QUICK_PER_S: Final = 1.07
 """Growth a second: it doubles in 10 s, within which the percentile of the last seconds has answered."""
 SLOW_PER_S: Final = 1.004
-"""Growth a second about what was too much: it takes 89 s to come back to it, and 135 s to leave it behind, so that one of
-ten windows of ten seconds meets it, or none. CUBIC has the same plateau (RFC 9438, section 4.2)."""
+"""Growth a second about what was too much: it takes 89 s to come back to it, and 135 s to leave it behind, so that one
+of ten windows of ten seconds meets it, or none. CUBIC has the same plateau (RFC 9438, section 4.2)."""
 PLATEAU: Final = (0.7, 1.2)
 """… which lies between these parts of what was too much."""
 PART_OF_LIVE: Final = 0.5
