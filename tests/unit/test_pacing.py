@@ -86,6 +86,7 @@ def test_whatever_is_measured_the_size_stays_within_bounds(chunks: list[tuple[in
 # ------------------------------------------------------------------------------------------------------------- throttle
 
 QUIET = Budget(level=0, signal="", share=1.0, ceiling=1.0, trusted=1.0, readings=(), age_s=1.0, workers=2)
+LISTENING = replace(QUIET, readings=[{"signal": "live_p99"}])
 
 
 def _lag(seconds: float | None) -> list[Reading]:
@@ -162,7 +163,7 @@ def test_a_stop_at_the_least_teaches_nothing() -> None:
 
 def test_what_slows_down_lets_nothing_grow() -> None:
     """From 0.7 of a limit the share is a part of the ceiling, and the ceiling stays."""
-    running = replace(QUIET, share=0.2, ceiling=0.2)
+    running = replace(LISTENING, share=0.2, ceiling=0.2)
     slowed = _after(30, running, _live(0.85 * LIMITS[Signal.LIVE_P99]))
     assert slowed.ceiling == 0.2
     assert slowed.share == pytest.approx(0.1)
@@ -170,7 +171,7 @@ def test_what_slows_down_lets_nothing_grow() -> None:
 
 def test_a_ceiling_that_was_not_reached_does_not_grow() -> None:
     """What ran until now was less: nothing was proved about more."""
-    slowed = replace(QUIET, share=0.3, ceiling=0.4)
+    slowed = replace(LISTENING, share=0.3, ceiling=0.4)
     assert Throttle().decide(_live(10), slowed).ceiling == 0.4
 
 
@@ -212,10 +213,17 @@ def test_a_chunk_takes_at_most_half_of_the_live_budget() -> None:
 
 def test_what_a_signal_taught_goes_when_it_is_switched_off() -> None:
     """A ceiling that live traffic brought down holds nobody who is told not to listen to it, nor any other."""
-    stopped = _after(1, replace(QUIET, share=0.2, ceiling=0.2, signal="live_p99"), _live(300))
+    stopped = _after(1, replace(LISTENING, share=0.2, ceiling=0.2), _live(300))
     assert Throttle().decide(_live(10), replace(stopped, age_s=1.0)).share == pytest.approx(0.1, rel=0.1)
     for off in ({Signal.LIVE_P99}, set(Signal)):
         assert Throttle(off=frozenset(off)).decide([], replace(stopped, age_s=1.0)).share == 1.0
+
+
+def test_a_signal_that_is_listened_to_again_begins_low() -> None:
+    """What ran while nobody listened to the live traffic says nothing of what it bears."""
+    deaf = Throttle(off=frozenset({Signal.LIVE_P99})).decide(_lag(0)[:1], replace(QUIET, age_s=math.inf))
+    assert deaf.share == 1.0
+    assert Throttle().decide([*_lag(0)[:1], *_live(10)], replace(deaf, age_s=1.0)).share == LEAST
 
 
 # -------------------------------------------------------------------------------------------------------- the time left

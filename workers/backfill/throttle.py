@@ -35,8 +35,8 @@ PLATEAU: Final = (0.7, 1.2)
 PART_OF_LIVE: Final = 0.5
 """How much of the live traffic's budget a chunk may take; the rest is the request's own time and its queue's."""
 FORGET_S: Final = 60.0
-"""After a minute without a sample (nothing ran) what was learned is out of date: it begins anew. So it does when the
-signal that taught it is switched off."""
+"""After a minute without a sample (nothing ran) what was learned is out of date: it begins anew. So it does when a
+signal is switched off or on: nobody is held by what he does not listen to, nor trusts what ran unheard."""
 
 GIB: Final = 1024.0**3
 
@@ -79,7 +79,7 @@ class Throttle:
         levels = {reading.signal: self._level(reading) for reading in readings}
         worst = max(levels, key=lambda signal: levels[signal], default=None)
         level = 0.0 if worst is None else levels[worst]
-        if before.age_s > FORGET_S or before.signal in self.off:
+        if before.age_s > FORGET_S or {one["signal"] for one in before.readings} != {str(one) for one in levels}:
             start = LEAST if any(one.signal == Signal.LIVE_P99 and one.value for one in readings) else 1.0
             before = replace(before, share=start, ceiling=start, trusted=1.0, age_s=0.0)
         ceiling, trusted, share = before.ceiling, before.trusted, 0.0
