@@ -28,10 +28,8 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 KEEP_MS: Final = 3_600_000
 """How long a request is remembered, by the log's time: a redelivery after a longer time is not recognised."""
 
-_CONNECT_TIMEOUT_S: Final = 0.5
-_CALL_TIMEOUT_S: Final = 0.5
-# A server that answers each step of a connection's making just in time must not hold a batch up any longer.
-_TOTAL_TIMEOUT_S: Final = _CONNECT_TIMEOUT_S + _CALL_TIMEOUT_S
+_TRY_TIMEOUT_S: Final = 0.5
+"""Of one try with all its steps: a server that answers each of them just in time must not hold a batch up longer."""
 
 
 class Charge(NamedTuple):
@@ -148,14 +146,15 @@ class RedisWindows:
 
     Every key has the same hash tag, so that one script may touch all of a batch's callers in a cluster. Keys hold a
     digest of the caller, never its name, and expire an hour after the last accepted request. Nothing is connected
-    before the first call; a call that fails is not repeated here, and may have been charged all the same.
+    before the first call. A call that fails is made once more: it may have been this process that was late, or a
+    connection that broke unseen, and what is charged already is not charged again.
     """
 
     def __init__(self, url: str, prefix: str) -> None:
         """Take the server's URL, and what the names of this deployment's keys begin with."""
         options: dict[str, Any] = {
-            "socket_connect_timeout": _CONNECT_TIMEOUT_S,
-            "socket_timeout": _CALL_TIMEOUT_S,
+            "socket_connect_timeout": _TRY_TIMEOUT_S,
+            "socket_timeout": _TRY_TIMEOUT_S,
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,  # every server speaks it, and its connections are made in fewer steps
         }
@@ -202,7 +201,13 @@ class RedisWindows:
 
     async def _run(self, keys: Sequence[str], callers: bytes) -> Sequence[int]:
         try:
-            async with asyncio.timeout(_TOTAL_TIMEOUT_S):
+            return await self._try(keys, callers)
+        except RedisAwayError:
+            return await self._try(keys, callers)
+
+    async def _try(self, keys: Sequence[str], callers: bytes) -> Sequence[int]:
+        try:
+            async with asyncio.timeout(_TRY_TIMEOUT_S):
                 try:
                     found: Sequence[int] = await self._redis.evalsha(self._sha, len(keys), *keys, callers, KEEP_MS)
                 except NoScriptError:  # a new server, or one that was restarted: EVAL makes it known again

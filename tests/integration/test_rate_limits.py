@@ -292,6 +292,17 @@ async def test_redis_away_is_told_apart(redis_url: str, prefix: str) -> None:
         await windows.close()
 
 
+async def test_a_late_process_is_no_lost_redis(windows: RedisWindows) -> None:
+    """A worker that stands still while Redis answers still gets the shared verdict: the call is made once more."""
+    assert await judge(windows, charges(50)) == [0] * 50  # connected
+    for steps in range(5):
+        judged = asyncio.create_task(judge(windows, charges(100, first=50)))
+        for _ in range(steps + 1):  # the call is under way, so far or farther
+            await asyncio.sleep(0)
+        time.sleep(0.7)  # noqa: ASYNC251 - as a stopped process does
+        assert [bool(wait) for wait in await judged] == [False] * 50 + [True] * 50
+
+
 async def test_limits_hold_through_an_outage(redis_url: str, prefix: str) -> None:
     """While Redis is away the full limit is applied here; when it is back the shared window counts on where it was."""
     now = 0.0
