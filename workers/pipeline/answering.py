@@ -1,5 +1,6 @@
 """From a delivery's end to what is published: reply, dead letter, or both. Matched once, here.
 
+A defect is logged here and not where it came up: a batch that is tried again would log an incident that nobody is told.
 Before a stored envelope goes out, whoever sends it clears the cache keys that its effect touched.
 """
 
@@ -7,14 +8,19 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, assert_never
 
+import structlog
+
 from contracts.envelope import failure
 from contracts.errors import CatalogError, InternalError
 from workers.fault_points import FaultPoints
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
 from workers.pipeline.parking import PASSING
+from workers.pipeline.place import place_of
 from workers.pipeline.replays import Replay
 from workers.ports import DeadLetterPort, Message, ReplyPort
+
+_log = structlog.get_logger(__name__)
 
 REPLY_UNDELIVERABLE: Final = "REPLY_UNDELIVERABLE"
 PARKED: Final = "PARKED"
@@ -79,7 +85,10 @@ class Answering:
                     # Who did not ask to hear of it has it dead-lettered, unless it only came too often or too late
                     if dead_letter or not (answered or error.error_code in PASSING):
                         self._put_aside(answers, delivery, error.error_code, error.summary)
-                case Broken(incident, _, detail):
+                case Broken(incident, error, kind):
+                    message_id = delivery.headers.message_id
+                    _log.error("use_case_failed", incident=incident, kind=kind, message_id=message_id, exc_info=error)
+                    detail = f"{type(error).__name__} in {kind} at {place_of(error)}"
                     self._reply(answers, delivery, failure(internal_error(incident)).encode())
                     self._put_aside(answers, delivery, InternalError.error_code, detail, incident)
                 case Waiting(behind, incident):

@@ -36,7 +36,6 @@ from workers.pipeline.intake import Intake
 from workers.pipeline.observer import Observer
 from workers.pipeline.parking import Parking, Sitting
 from workers.pipeline.patience import GiveBackError, Patience
-from workers.pipeline.place import place_of
 from workers.pipeline.progress import progress_of
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replay
@@ -349,16 +348,8 @@ class CommandPipeline:
         return False
 
     def _broken(self, delivery: Delivery, error: Exception) -> Broken:
-        incident = self.new_incident()
         kind = delivery.request.kind if delivery.request else "unknown"
-        _log.error(
-            "use_case_failed",
-            incident=incident,
-            kind=kind if kind in self.use_cases else "unknown",
-            message_id=delivery.headers.message_id,
-            exc_info=error,
-        )
-        return Broken(incident, type(error).__name__, f"{type(error).__name__} in {kind[:100]} at {place_of(error)}")
+        return Broken(self.new_incident(), error, kind if kind in self.use_cases else "unknown")
 
 
 def _groups(deliveries: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:

@@ -41,11 +41,12 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A defect of ours: answered 500 and dead-lettered, under one incident id."""
+    """A defect of ours: logged, answered 500 and dead-lettered, under one incident id."""
 
     incident: str
-    exception: str
-    detail: str
+    error: Exception
+    kind: str
+    """`unknown` where no use case has the name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,6 @@ from workers.pipeline.delivery import Applied, Broken, Delivery, Refused
 from workers.pipeline.intake import Intake
 from workers.pipeline.observer import Observer
 from workers.pipeline.patience import GiveBackError, Patience
-from workers.pipeline.place import place_of
 from workers.pipeline.progress import progress_of
 from workers.pipeline.refusal import Refusal
 from workers.ports import BrokerAwayError, Progress, Record
@@ -150,9 +149,4 @@ class QueryPipeline:
         raise GiveBackError(self.patience.database_away()) from error
 
     def _broken(self, delivery: Delivery, error: Exception) -> Broken:
-        incident = self.new_incident()
-        kind = delivery.kind.name if delivery.kind else "unknown"
-        _log.error(
-            "use_case_failed", incident=incident, kind=kind, message_id=delivery.headers.message_id, exc_info=error
-        )
-        return Broken(incident, type(error).__name__, f"{type(error).__name__} in {kind} at {place_of(error)}")
+        return Broken(self.new_incident(), error, delivery.kind.name if delivery.kind else "unknown")

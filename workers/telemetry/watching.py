@@ -169,8 +169,8 @@ class Watching:
                 if error.error_code == "RATE_LIMITED":
                     self.metrics.throttled.labels(kind).inc()
                 return "refused", error.status_code, error.error_code
-            case Broken(_, exception, _):
-                self.metrics.failures.labels(kind, exception).inc()
+            case Broken(error=error):
+                self.metrics.failures.labels(kind, type(error).__name__).inc()
                 return "broken", 500, "INTERNAL_ERROR"
             case Waiting():
                 return "parked", 500, "INTERNAL_ERROR"
