@@ -8,6 +8,7 @@ from typing import Self
 
 from workers.stack.free_ports import free_port
 from workers.stack.redis_server import RedisServer
+from workers.stack.tied import tied
 
 
 class OwnRedis:
@@ -33,7 +34,7 @@ class OwnRedis:
         place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         with (self._folder / "redis.log").open("ab") as log:
             command = [executable, *place, *self._settings]
-            self._process = subprocess.Popen(command, stdout=log)  # noqa: ASYNC220 - a fork is all it waits for
+            self._process = subprocess.Popen(tied(command), stdout=log)  # noqa: ASYNC220 - a fork is all it waits for
         async with asyncio.timeout(20):
             while not RedisServer.answers(self.port):  # noqa: ASYNC110 - only the server knows it
                 await asyncio.sleep(0.02)

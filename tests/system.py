@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from tests.servers import Servers
+from workers.stack.tied import tied
 
 SECRET = "a-secret-that-only-this-test-suite-knows"
 ADMIN = ("catalog_admin", "catalog_operator")
@@ -164,7 +165,11 @@ class System:
         env = self.environment() | {"WORKER_NAME": f"{role}-{number}", "METRICS_URL_FILE": str(announced)} | settings
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "workers.cli", "worker", role, env=env, cwd=ROOT, stdout=output, stderr=output
+                *tied([sys.executable, "-m", "workers.cli", "worker", role]),
+                env=env,
+                cwd=ROOT,
+                stdout=output,
+                stderr=output,
             )
         worker = WorkerProcess(role, process, log)
         self.workers.append(worker)

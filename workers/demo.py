@@ -24,6 +24,7 @@ from workers.demo_change import Demonstration, DemonstrationError, prepare
 from workers.scenario import Seen, Step, problem, scenario
 from workers.settings import Settings
 from workers.stack.embedded import EmbeddedStack
+from workers.stack.tied import tied
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 25.0
@@ -100,7 +101,7 @@ def _workers(state: Path) -> Iterator[list[_Process]]:
             log = state / f"{role}.log"
             with log.open("ab") as output:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "workers.cli", "worker", role],
+                    tied([sys.executable, "-m", "workers.cli", "worker", role]),
                     env={
                         "BACKFILL_LIVE_P99_MS": LIVE_P99_MS,
                         **os.environ,

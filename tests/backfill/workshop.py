@@ -19,6 +19,7 @@ from persistence.engine import Connection, Engine, connected
 from workers.backfill.control import BackfillControl, RunView
 from workers.backfill.worker import run_backfill_worker
 from workers.backfill.workplace import BackfillWorkerConfig
+from workers.stack.tied import tied
 
 T = TypeVar("T")
 Session = Any
@@ -98,14 +99,9 @@ class Workshop:
 
     async def process(self, name: str, *throttle: str) -> asyncio.subprocess.Process:
         """Start a worker in a process of its own, which a test may kill or stop."""
+        command = [sys.executable, "-m", "tests.backfill.worker_process", self.url, name, str(self.folder), *throttle]
         return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "tests.backfill.worker_process",
-            self.url,
-            name,
-            str(self.folder),
-            *throttle,
+            *tied(command),
             cwd=Path(__file__).parents[2],
             stdout=asyncio.subprocess.DEVNULL,
         )

@@ -33,6 +33,7 @@ from workers import bootstrap
 from workers.admission.identity import Identity
 from workers.admission.rate import Charge, RateLimit, Verdict
 from workers.settings import Settings
+from workers.stack.tied import tied
 
 CALLERS: Final = 1_000
 COMMANDS: Final = 10 * CALLERS
@@ -107,7 +108,7 @@ async def start_unchecked(system: System, settings: dict[str, str]) -> WorkerPro
     log = system.directory / "unchecked.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", __spec__.name, "worker",
+            *tied([sys.executable, "-m", __spec__.name, "worker"]),
             env=system.environment() | settings, cwd=ROOT, stdout=output, stderr=output,
         )  # fmt: skip
     worker = WorkerProcess("unchecked", process, log)

@@ -23,6 +23,7 @@ from rich.table import Table
 from migrations import runner
 from tests.servers import Servers, start_servers
 from tests.system import SECRET, Reply, System, WorkerProcess
+from workers.stack.tied import tied
 
 OURS, RIVALS = 10_000, 1_000
 ROUNDS = 3
@@ -112,7 +113,7 @@ async def start_rival(system: System) -> None:
     log = system.directory / "rival.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.benchmarks.rival", env=env, stdout=output, stderr=output
+            *tied([sys.executable, "-m", "tests.benchmarks.rival"]), env=env, stdout=output, stderr=output
         )
     system.workers.append(WorkerProcess("rival", process, log))
 

@@ -24,6 +24,7 @@ from persistence.rate_limits import KEEP_MS, Charge, Limit, RedisAwayError, Redi
 from tests.servers import Servers
 from workers.admission.rate import RateLimit
 from workers.admission.rate_window import LocalWindows
+from workers.stack.tied import tied
 
 NOW_MS = 1_800_000_000_000
 LIMIT = Limit(100, 60_000)
@@ -346,7 +347,7 @@ def cluster_url(tmp_path: Path) -> Iterator[str]:
     port = free_port_of_a_cluster()
     options = {"port": port, "bind": "127.0.0.1", "dir": tmp_path, "save": "", "cluster-enabled": "yes"}
     arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-    with (tmp_path / "log").open("wb") as log, subprocess.Popen([server, *arguments], stdout=log) as process:
+    with (tmp_path / "log").open("wb") as log, subprocess.Popen(tied([str(server), *arguments]), stdout=log) as process:
         try:
             make_one_node_cluster(port)
             yield f"redis+cluster://127.0.0.1:{port}"

@@ -40,6 +40,13 @@ print("up", flush=True)
 signal.pause()
 """
 
+STARTER: Final = """
+import signal, subprocess, sys
+from workers.stack.tied import tied
+subprocess.Popen(tied([sys.executable, "-c", "import os, signal; print(os.getpid(), flush=True); signal.pause()"]))
+signal.pause()
+"""
+
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStack]:
@@ -207,6 +214,20 @@ def test_killed_owner_leaves_nothing(stack: EmbeddedStack, tmp_path: Path) -> No
     finally:
         second.wipe()
     assert not second.state.exists()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_who_is_tied_to_a_killed_process_ends(*, stopped: bool) -> None:
+    """`kill -9` of what started a worker ends the worker, also one that is stopped: it would wait for its servers."""
+    with subprocess.Popen([sys.executable, "-c", STARTER], stdout=subprocess.PIPE) as starter:
+        assert starter.stdout is not None
+        tied = psutil.Process(int(starter.stdout.readline()))
+        if stopped:
+            tied.suspend()
+        starter.kill()
+    if sys.platform != "linux":
+        tied.kill()
+    assert _left_of([tied]) == []
 
 
 def test_killed_servers_start_again_with_their_data(stack: EmbeddedStack) -> None:
