@@ -249,15 +249,12 @@ async def test_a_flood_delays_others_by_its_share_at_most(system: System) -> Non
     """Requests beyond the limit cost others no more time than as many that are within it."""
     limits = json.dumps({"greedy": 10, "bystander": 0, **{f"caller-{number}": 0 for number in range(19)}})
     system.settings |= {"RATE_LIMIT_OVERRIDES": limits, "RATE_LIMIT_WINDOW_S": "3600"}
-    worker = await system.start("commands", LOG_SUCCESSES_PER_S="0", LOG_LEVEL="ERROR")
+    await system.start("commands", LOG_SUCCESSES_PER_S="0", LOG_LEVEL="ERROR")
     await time_of_others(system, ["caller-0"])  # connections, plans, caches
     in_company, in_a_flood = [], []
     for _ in range(ROUNDS):  # in turn; the quickest of each counts: what else the machine does is nobody's share
         in_company.append(await time_of_others(system, [f"caller-{number}" for number in range(19)]))
         in_a_flood.append(await time_of_others(system, ["greedy"]))
     statuses = [reply.status for replies in system.replies.values() for reply in replies]
-    passed = ROUNDS * (2_000 - 100) - statuses.count(429)
-    # Should the machine keep Redis from answering in time, the worker's own window lets as many pass once more.
-    fallbacks = (await system.metrics(worker))["catalog_rate_limit_fallbacks_total"]
-    assert passed == 10 or (fallbacks and passed == 20), f"{passed} passed, with {fallbacks} fallbacks"
+    assert statuses.count(429) == ROUNDS * (2_000 - 100) - 10
     assert min(in_a_flood) < min(in_company) * 1.25, f"seconds in a flood {in_a_flood}, in company {in_company}"
