@@ -300,11 +300,6 @@ PUBLISHED_OVER_S: Final = 5
 WINDOWS: Final = 10
 """Alone and with the throttle: as many of each, since a disk that others use stalls without a backfill, too."""
 UNTHROTTLED_WINDOWS: Final = 3
-DISTURBED: Final = 0.005
-"""A host that takes a core away for 1 % of a window may hold up 1 % of its requests: then it is the percentile. From
-half of that on a window is printed, does not count, and is measured anew, alone and with the throttle alike."""
-AT_MOST: Final = 2
-"""… until there are so many times as many windows: then the disturbed ones count as well."""
 STEP: Final = 0.02
 POINT_WRITE: Final = "update walked set source = source || jsonb_build_object('seen', $2::bigint) where id = $1"
 
@@ -314,28 +309,6 @@ class Window(NamedTuple):
 
     p99_ms: float
     stolen: float
-
-
-class Windows(NamedTuple):
-    """The windows that count, and those that were measured anew."""
-
-    counted: list[Window]
-    disturbed: list[Window]
-
-    @property
-    def mean_ms(self) -> float:
-        """The mean of the percentiles that count."""
-        return statistics.mean(window.p99_ms for window in self.counted)
-
-    def within(self, budget_ms: float, *, of_all: bool = False) -> float:
-        """Return the share of those that count, or of all, whose percentile is within the budget."""
-        windows = self.counted + self.disturbed * of_all
-        return sum(window.p99_ms <= budget_ms for window in windows) / len(windows)
-
-    def __str__(self) -> str:
-        """List them."""
-        anew = f", disturbed and measured anew: {_listed(self.disturbed)}" if self.disturbed else ""
-        return _listed(self.counted) + anew
 
 
 class Latencies:
@@ -425,18 +398,15 @@ class LiveTraffic:
                 self._latencies.p99_ms(time.perf_counter(), PUBLISHED_OVER_S),
             )
 
-    async def windows(self, number: int, at_most: int = 1) -> Windows:
-        """Go on for so many windows that nobody disturbed, and at most for `at_most` times as many."""
-        calm: list[Window] = []
-        disturbed: list[Window] = []
-        while len(calm) < number and len(calm) + len(disturbed) < number * at_most:
+    async def windows(self, number: int) -> list[Window]:
+        """Go on for so many windows; returns what was seen in each."""
+        found = []
+        for _ in range(number):
             before = _stolen_s()
             await asyncio.sleep(WINDOW_S)
             p99_ms = self._latencies.p99_ms(time.perf_counter(), WINDOW_S)
-            window = Window(p99_ms, (_stolen_s() - before) / WINDOW_S)
-            (calm if window.stolen < DISTURBED else disturbed).append(window)
-        missing = number - len(calm)
-        return Windows(calm + disturbed[:missing], disturbed[missing:])
+            found.append(Window(p99_ms, (_stolen_s() - before) / WINDOW_S))
+        return found
 
 
 def _stolen_s() -> float:
@@ -457,38 +427,36 @@ async def live(workshop: Workshop, options: Options) -> None:
         rate = await traffic.capacity(WINDOW_S / 2) / 2
         async with traffic.at(rate):
             await traffic.windows(1)
-            alone = await traffic.windows(WINDOWS, AT_MOST)
-            baseline = statistics.median(window.p99_ms for window in alone.counted)
+            alone = await traffic.windows(WINDOWS)
+            baseline = statistics.median(window.p99_ms for window in alone)
             budget = max(1.2 * baseline, baseline + 5)
-            unthrottled, rows_off = await _beside(workshop, traffic, "off", UNTHROTTLED_WINDOWS, 1)
+            unthrottled, rows_off = await _beside(workshop, traffic, "off", UNTHROTTLED_WINDOWS)
         await fill(workshop, rows)
         await settle(options)
         async with traffic.at(rate):
             await traffic.windows(1)
-            throttled, rows_on = await _beside(workshop, traffic, f"{budget:.2f}", WINDOWS, AT_MOST)
-        excess = (throttled.mean_ms - baseline) / max(unthrottled.mean_ms - baseline, 1e-9)
+            throttled, rows_on = await _beside(workshop, traffic, f"{budget:.2f}", WINDOWS)
+        kept_alone, kept = (sum(one.p99_ms <= budget for one in found) / WINDOWS for found in (alone, throttled))
+        over, over_off = (statistics.mean(one.p99_ms for one in found) - baseline for found in (throttled, unthrottled))
         options.console.print(
-            f"run {number}: {rate:,.0f} writes/s, p99 (and how much of a core other machines took) alone {alone};"
-            f" budget {budget:.1f} ms ({alone.within(budget):.0%} of windows alone);"
-            f" without throttle {unthrottled} at {rows_off:,.0f} rows/s; with it {throttled} at {rows_on:,.0f} rows/s:"
-            f" {throttled.within(budget):.0%} of windows within the budget (≥ 90 %; of all, disturbed or not,"
-            f" {throttled.within(budget, of_all=True):.0%}), {excess:.0%} of the excess (≤ 50 %)"
+            f"run {number}: {rate:,.0f} writes/s, p99 (and how much of a core other machines took) alone"
+            f" {_listed(alone)}; budget {budget:.1f} ms ({kept_alone:.0%} of windows alone);"
+            f" without throttle {_listed(unthrottled)} at {rows_off:,.0f} rows/s;"
+            f" with it {_listed(throttled)} at {rows_on:,.0f} rows/s:"
+            f" {kept:.0%} of windows within the budget (≥ 90 %),"
+            f" {over / max(over_off, 1e-9):.0%} of the excess (≤ 50 %)"
         )
 
 
-async def _beside(
-    workshop: Workshop, traffic: LiveTraffic, throttle: str, windows: int, at_most: int
-) -> tuple[Windows, float]:
+async def _beside(workshop: Workshop, traffic: LiveTraffic, throttle: str, windows: int) -> tuple[list[Window], float]:
     """Run a backfill beside the traffic; returns its windows, and rows a second."""
     async with processes(workshop, 1, throttle):
         await traffic.windows(1)  # the start of a process takes a core for a second
         await workshop.wish(lambda control: control.start("slow_fill"))
-        began = time.perf_counter()
-        found = await traffic.windows(windows, at_most)
-        took_s = time.perf_counter() - began
+        found = await traffic.windows(windows)
         done = (await workshop.wish(lambda control: control.cancel("slow_fill")))["rows_done"]
         await workshop.until("slow_fill", "cancelled")
-    return found, done / took_s
+    return found, done / (windows * WINDOW_S)
 
 
 def _listed(windows: Sequence[Window]) -> str:
