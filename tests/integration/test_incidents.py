@@ -1,4 +1,4 @@
-"""An incident id leads from the answer to the log: every one that is logged was told to somebody, and the reverse."""
+"""An incident id leads from the answer to the log: what a batch logs at its end is what it tells its callers."""
 
 from typing import Any
 

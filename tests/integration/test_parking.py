@@ -277,3 +277,24 @@ async def test_nobody_waits_for_what_has_no_letter_any_more(engine: Engine) -> N
     await execute(engine, "update parked_commands set parked_at = now() - interval '16 days' where log_offset = 1")
     await OutcomePurge(engine, timedelta(days=30), lambda: None, lambda _: None).once()
     assert await parked(engine) == 1
+
+
+@pytest.mark.parametrize("restored", ["with its queue", "without"])
+async def test_what_comes_again_after_a_restore_keeps_its_order(engine: Engine, restored: str) -> None:
+    """Rewound offsets bring the records again: parked once more while the defect is there, in order once it is not."""
+    direct = Direct(engine, KINDS)
+    direct.pipeline.use_cases = {**COMMANDS, "update_customer": fragile}
+    assert await statuses(direct, create(direct, customer_id=CUSTOMER)) == [201]
+    records = [rename(direct, name) for name in ("Poison", "Second", "Third")]
+    assert await statuses(direct, *records) == [500, 500, 500]
+    if restored == "without":
+        await execute(engine, "delete from parked_commands")
+    assert await statuses(direct, *records) == [500, 500, 500]
+    assert await parked(engine) == 3
+    direct.pipeline.use_cases = COMMANDS
+    assert await statuses(direct, *records) == [200, 200, 200]
+    assert await parked(engine) == 0
+    again = [direct.replay(letter) for letter in direct.letters.messages]
+    assert await statuses(direct, *again) == [200, 200, 200] * 2
+    async with connected(engine) as connection:
+        assert await connection.fetchval("select name from customers") == "Third"
