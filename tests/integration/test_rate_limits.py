@@ -2,12 +2,10 @@
 
 import asyncio
 import importlib.util
-import socket
 import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -21,6 +19,7 @@ from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from persistence.rate_limits import KEEP_MS, Charge, Limit, RedisAwayError, RedisWindows
+from tests.redis_server import free_port_of_a_cluster
 from tests.servers import Servers
 from workers.admission.rate import RateLimit
 from workers.admission.rate_window import LocalWindows
@@ -353,16 +352,6 @@ def cluster_url(tmp_path: Path) -> Iterator[str]:
             yield f"redis+cluster://127.0.0.1:{port}"
         finally:
             process.kill()
-
-
-def free_port_of_a_cluster() -> int:
-    """Find a port that is free, as is the one 10,000 above it, where nodes talk to each other."""
-    for port in range(21_000, 31_000):
-        with socket.socket() as one, socket.socket() as other, suppress(OSError):
-            one.bind(("127.0.0.1", port))
-            other.bind(("127.0.0.1", port + 10_000))
-            return port
-    pytest.fail("there is no free port")
 
 
 def make_one_node_cluster(port: int) -> None:
