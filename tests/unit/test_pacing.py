@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from persistence.backfill.accounts import Budget, FinishedChunk, Spell, Spent
+from persistence.backfill.accounts import SAMPLE_VALID_S, Budget, FinishedChunk, Spell, Spent
 from persistence.backfill.signals import Reading, Signal
 from workers.backfill.pacing import CUT_AT, GENTLE_TARGET_S, GROWTH, LEAST_TARGET_S, TARGET_S, Pace
 from workers.backfill.progress import WIDTH, Progress, Walked, last_look_s, progress_of
-from workers.backfill.throttle import LEAST, LIMITS, Throttle, allowed_share, stretch_s, target_s
+from workers.backfill.throttle import LEAST, LIMITS, QUICK_PER_S, Throttle, allowed_share, stretch_s, target_s
 from workers.backfill.timesheet import Timesheet
 from workers.backfill.workplace import LONGEST_BACK_OFF_S, FailureLimits, back_off_s
 
@@ -175,6 +175,22 @@ def test_a_ceiling_that_was_not_reached_does_not_grow() -> None:
     assert Throttle().decide(_live(10), slowed).ceiling == 0.4
 
 
+def test_the_nearer_to_the_limit_the_slower_it_grows() -> None:
+    """Full speed up to half of where it slows down, half of it in the middle between, nothing from there on."""
+    running = replace(LISTENING, share=0.1, ceiling=0.1)
+    ten_s = [
+        _after(10, running, _live(level * LIMITS[Signal.LIVE_P99])).ceiling / 0.1 for level in (0.05, 0.34, 0.525, 0.69)
+    ]
+    assert ten_s == pytest.approx([QUICK_PER_S**10, QUICK_PER_S**10, QUICK_PER_S**5, 1.0], rel=0.03)
+
+
+def test_a_pause_lets_nothing_grow() -> None:
+    """While nothing ran nothing was proved: after 50 s it goes on as after the 5 s for which a sample holds."""
+    running = replace(LISTENING, share=0.1, ceiling=0.1)
+    resumed = Throttle().decide(_live(10), replace(running, age_s=50.0))
+    assert resumed.share == pytest.approx(0.1 * QUICK_PER_S**SAMPLE_VALID_S)
+
+
 def test_the_ceiling_never_closes() -> None:
     """However often it is stopped, it tries again with a little."""
     budget = QUIET
@@ -297,10 +313,18 @@ def test_the_interval_contains_the_time_left() -> None:
 
 def test_the_last_look_is_short_unless_the_predicate_is_dear() -> None:
     """Along a table it takes a part of what it does along the key; a predicate that takes long makes it a walk."""
-    assert last_look_s(500_000, 1e-6) == pytest.approx(0.3)
-    assert last_look_s(100_000, 13e-6) == pytest.approx(1.0)
+    assert last_look_s(500_000, 1e-6) == pytest.approx(0.225, abs=0.001)
+    assert last_look_s(100_000, 13e-6) == pytest.approx(1.0 + 0.07 * 1.3, abs=0.01)
     assert last_look_s(10_000_000, 13e-6) == pytest.approx(132.0)
     assert last_look_s(1000, None) == 0.0
+
+
+def test_a_last_look_that_may_be_quick_or_not_counts_as_both() -> None:
+    """Where it is as likely quick (2 s) as not (2 s and a walk), it counts as the middle; no row more makes a leap."""
+    rows = int(2.0 / 0.45e-6)
+    assert last_look_s(rows, 1e-6) == pytest.approx(2.0 + 0.5 * rows * 1e-6, rel=0.001)
+    around = [last_look_s(int(rows * part), 1e-6) for part in (0.8, 0.9, 1.0, 1.1, 1.2)]
+    assert all(before < after < before * 1.35 for before, after in pairwise(around))
 
 
 def test_nothing_is_said_before_there_is_something_to_say() -> None:

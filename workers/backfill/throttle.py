@@ -5,9 +5,9 @@ that backfills may run falls to nothing; at the limit they stop. The worst signa
 them, too: it may be the very trouble that it should warn of. It can be switched off by name, which is seen everywhere.
 
 The live traffic answers late: its percentile is that of the last seconds. So the share stays below a ceiling that knows
-the past, as TCP's window does. Beside live traffic it begins low and grows while the level stays below 0.7. A stop
-halves it; it comes back quickly to a little below what was too much, lingers there for two minutes, so that the live
-traffic sees little of it, and grows on from there if that was bearable after all.
+the past, as TCP's window does. Beside live traffic it begins low and grows while the level stays below 0.7, the slower
+the nearer it is. A stop halves it; it comes back quickly to a little below what was too much, lingers there for two
+minutes, so that the live traffic sees little of it, and grows on from there if that was bearable after all.
 """
 
 import math
@@ -16,12 +16,15 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final
 
-from persistence.backfill.accounts import Budget
+from persistence.backfill.accounts import SAMPLE_VALID_S, Budget
 from persistence.backfill.signals import Reading, Signal
 from workers.backfill.pacing import GENTLE_TARGET_S, LEAST_TARGET_S, TARGET_S
 
 SLOW_FROM: Final = 0.7
 """Share of a limit from which the backfills slow down."""
+NEAR_FROM: Final = SLOW_FROM / 2
+"""… and from which the ceiling grows more slowly, down to nothing at 0.7: the nearer, the smaller the steps, so that it
+comes to rest there instead of jumping over it."""
 LEAST: Final = 0.01
 """Where the ceiling begins beside live traffic, and never falls below: 10 ms a second, which a 99th percentile cannot
 show. A stop at no more than this was not our doing, and teaches nothing."""
@@ -85,7 +88,7 @@ class Throttle:
         ceiling, trusted, share = before.ceiling, before.trusted, 0.0
         if level < 1:
             if level < SLOW_FROM:
-                ceiling = _grown(before)
+                ceiling = _grown(before, level)
             share = ceiling * allowed_share(level)
         elif before.share > 0 and before.ceiling > LEAST:
             ceiling, trusted = max(LEAST, before.ceiling / 2), before.ceiling * PLATEAU[0]
@@ -116,15 +119,20 @@ class Throttle:
         }
 
 
-def _grown(before: Budget) -> float:
-    """Let the ceiling grow, if it was what held the share down: one that was not reached has proved nothing."""
+def _grown(before: Budget, level: float) -> float:
+    """Let the ceiling grow, if it was what held the share down: one that was not reached has proved nothing.
+
+    Nor has the time after a sample that was out of date: nothing ran then, as while every run was paused.
+    """
     if before.share < before.ceiling:
         return before.ceiling
+    room = min(1.0, (SLOW_FROM - level) / (SLOW_FROM - NEAR_FROM))
+    grows_s = min(before.age_s, SAMPLE_VALID_S) * room
     plateau_ends = before.trusted * PLATEAU[1] / PLATEAU[0]
     if before.trusted <= before.ceiling < plateau_ends:
-        return min(1.0, before.ceiling * math.pow(SLOW_PER_S, before.age_s))
+        return min(1.0, before.ceiling * math.pow(SLOW_PER_S, grows_s))
     edge = before.trusted if before.ceiling < before.trusted else 1.0
-    return min(edge, before.ceiling * math.pow(QUICK_PER_S, before.age_s))
+    return min(edge, before.ceiling * math.pow(QUICK_PER_S, grows_s))
 
 
 def allowed_share(level: float) -> float:
