@@ -297,9 +297,14 @@ SEGMENTS: Final = 64
 WINDOW_S: Final = 10
 PUBLISHED_EVERY_S: Final = 1.0
 PUBLISHED_OVER_S: Final = 5
-WINDOWS: Final = 10
-"""Alone and with the throttle: as many of each, since a disk that others use stalls without a backfill, too."""
+BLOCKS: Final = 5
+BLOCK: Final = 2
+"""Windows alone and with the throttle take turns, two of each five times: what others do to the machine meets both
+alike, and a disk or a host that stalls without a backfill, too, shows it."""
+FIRST_WINDOWS: Final = 5
+"""Alone, before any backfill: their median is the baseline."""
 UNTHROTTLED_WINDOWS: Final = 3
+CAPACITY_PROBES: Final = 3
 STEP: Final = 0.02
 POINT_WRITE: Final = "update walked set source = source || jsonb_build_object('seen', $2::bigint) where id = $1"
 
@@ -415,48 +420,66 @@ def _stolen_s() -> float:
 
 
 async def live(workshop: Workshop, options: Options) -> None:
-    """Print the live percentile at half of capacity: alone, beside a backfill without throttle, and with it."""
+    """Print the live percentile at half of capacity: with the throttle and alone in turns, then without it."""
     workshop.define("slow_fill", SLOW_FILL)
-    rows = options.rows
     for number in range(1, 4):
-        await fill(workshop, rows)
+        await fill(workshop, options.rows)
         await settle(options)
         gc.collect()
         gc.freeze()  # a look through all that is loaded would stop the clients for 30 ms
-        traffic = LiveTraffic(workshop, rows)
-        rate = await traffic.capacity(WINDOW_S / 2) / 2
+        traffic = LiveTraffic(workshop, options.rows)
+        probes = [await traffic.capacity(WINDOW_S / 2) for _ in range(CAPACITY_PROBES)]
+        rate = statistics.median(probes) / 2
         async with traffic.at(rate):
             await traffic.windows(1)
-            alone = await traffic.windows(WINDOWS)
-            baseline = statistics.median(window.p99_ms for window in alone)
+            before = await traffic.windows(FIRST_WINDOWS)
+            baseline = statistics.median(window.p99_ms for window in before)
             budget = max(1.2 * baseline, baseline + 5)
-            unthrottled, rows_off = await _beside(workshop, traffic, "off", UNTHROTTLED_WINDOWS)
-        await fill(workshop, rows)
-        await settle(options)
-        async with traffic.at(rate):
-            await traffic.windows(1)
-            throttled, rows_on = await _beside(workshop, traffic, f"{budget:.2f}", WINDOWS)
-        kept_alone, kept = (sum(one.p99_ms <= budget for one in found) / WINDOWS for found in (alone, throttled))
+            throttled, alone, rows_on = await _in_turns(workshop, traffic, budget)
+            unthrottled, rows_off = await _unthrottled(workshop, traffic)
+        kept_alone, kept = (sum(one.p99_ms <= budget for one in found) / len(found) for found in (alone, throttled))
         over, over_off = (statistics.mean(one.p99_ms for one in found) - baseline for found in (throttled, unthrottled))
         options.console.print(
-            f"run {number}: {rate:,.0f} writes/s, p99 (and how much of a core other machines took) alone"
-            f" {_listed(alone)}; budget {budget:.1f} ms ({kept_alone:.0%} of windows alone);"
-            f" without throttle {_listed(unthrottled)} at {rows_off:,.0f} rows/s;"
-            f" with it {_listed(throttled)} at {rows_on:,.0f} rows/s:"
-            f" {kept:.0%} of windows within the budget (≥ 90 %),"
+            f"run {number}: {rate:,.0f} writes/s, p99 (and how much of a core other machines took) before"
+            f" {_listed(before)}; budget {budget:.1f} ms; in turns, with the throttle {_listed(throttled)} at"
+            f" {rows_on:,.0f} rows/s, and alone {_listed(alone)}; without throttle {_listed(unthrottled)} at"
+            f" {rows_off:,.0f} rows/s: {kept:.0%} of windows within the budget (≥ 90 %; alone {kept_alone:.0%}),"
             f" {over / max(over_off, 1e-9):.0%} of the excess (≤ 50 %)"
         )
 
 
-async def _beside(workshop: Workshop, traffic: LiveTraffic, throttle: str, windows: int) -> tuple[list[Window], float]:
-    """Run a backfill beside the traffic; returns its windows, and rows a second."""
-    async with processes(workshop, 1, throttle):
+async def _in_turns(
+    workshop: Workshop, traffic: LiveTraffic, budget_ms: float
+) -> tuple[list[Window], list[Window], float]:
+    """Run a backfill with the throttle, paused every other block; returns windows with it, alone, and rows a second."""
+    throttled: list[Window] = []
+    alone: list[Window] = []
+    async with processes(workshop, 1, f"{budget_ms:.2f}"):
         await traffic.windows(1)  # the start of a process takes a core for a second
         await workshop.wish(lambda control: control.start("slow_fill"))
-        found = await traffic.windows(windows)
-        done = (await workshop.wish(lambda control: control.cancel("slow_fill")))["rows_done"]
-        await workshop.until("slow_fill", "cancelled")
-    return found, done / (windows * WINDOW_S)
+        for block in range(BLOCKS):
+            if block:
+                await workshop.wish(lambda control: control.resume("slow_fill"))
+            throttled += await traffic.windows(BLOCK)
+            await workshop.wish(lambda control: control.pause("slow_fill"))
+            alone += await traffic.windows(BLOCK)
+        return throttled, alone, await _cancelled(workshop) / (len(throttled) * WINDOW_S)
+
+
+async def _unthrottled(workshop: Workshop, traffic: LiveTraffic) -> tuple[list[Window], float]:
+    """Run a backfill that listens to nothing; returns its windows, and rows a second."""
+    async with processes(workshop, 1, "off"):
+        await traffic.windows(1)
+        await workshop.wish(lambda control: control.start("slow_fill"))
+        found = await traffic.windows(UNTHROTTLED_WINDOWS)
+        return found, await _cancelled(workshop) / (len(found) * WINDOW_S)
+
+
+async def _cancelled(workshop: Workshop) -> int:
+    """End the backfill; returns how many rows it did."""
+    done: int = (await workshop.wish(lambda control: control.cancel("slow_fill")))["rows_done"]
+    await workshop.until("slow_fill", "cancelled")
+    return done
 
 
 def _listed(windows: Sequence[Window]) -> str:
