@@ -270,18 +270,29 @@ def _compared(row: Any) -> Treated:  # noqa: ANN401 (a driver's record)
 
 # ----------------------------------------------------------------------------------------------------------- estimating
 
-QUICK_LOOK_S: Final = 2.0
-"""How long one statement may look along a whole table: 10 to 20 million rows, and no long-lived snapshot."""
-_QUICK_LOOK: Final = (
-    f"set local statement_timeout = {int(QUICK_LOOK_S * 1000)}",
-    "set local max_parallel_workers_per_gather = 0",  # the other cores are the live traffic's
-)
+COUNT_S: Final = 2.0
+"""How long the rows may be counted at the beginning: 10 to 20 million of them."""
+LOOK_S: Final = 10.0
+"""How long one statement may look along a whole table in the end, as long as nobody needs the time: shorter than a
+chunk may take, so no snapshot lives longer for it."""
+LOOK_BESIDE_TRAFFIC_S: Final = 0.5
+"""… while the throttle holds: what a chunk may take. Whatever takes longer is walked in chunks, which it paces."""
+
+
+_LOOK_ALONE: Final = "select pg_try_advisory_xact_lock('backfill_runs'::regclass::oid::int, $1::bigint::int)"
+
+
+def _along_table(at_most_s: float) -> Sequence[str]:
+    return (
+        f"set local statement_timeout = {int(at_most_s * 1000)}",
+        "set local max_parallel_workers_per_gather = 0",  # the other cores are the live traffic's
+    )
 
 
 async def estimate_rows(engine: Engine, walk: Walk) -> int:
     """Count the table's rows, or estimate them as the planner does where counting takes too long."""
     try:
-        async with transaction(engine, *_QUICK_LOOK) as connection:
+        async with transaction(engine, *_along_table(COUNT_S)) as connection:
             return int(await connection.fetchval(walk.count_all()))
     except Exception as error:
         if getattr(error, "sqlstate", None) != "57014":
@@ -297,13 +308,17 @@ async def estimate_rows(engine: Engine, walk: Walk) -> int:
     return int(rows or 0)
 
 
-async def nothing_left(engine: Engine, walk: Walk, spared: Sequence[Key]) -> bool:
-    """Say whether no row of the table meets the predicate any more, in one snapshot; False where that is not quick.
+async def nothing_left(engine: Engine, run_id: int, walk: Walk, spared: Sequence[Key], at_most_s: float) -> bool | None:
+    """Say whether no row of the table meets the predicate any more, in one snapshot; False where that takes too long.
 
-    Along the table this costs a tenth of what another walk along the key does, which is what follows on False.
+    Along the table this costs a part of what another walk along the key does, which is what follows on False. One
+    worker looks at a time: None says that another one does. A worker that is stopped meanwhile lets go within
+    `at_most_s` and the idle time-out.
     """
     try:
-        async with transaction(engine, *_QUICK_LOOK) as connection:
+        async with transaction(engine, *_along_table(at_most_s)) as connection:
+            if not await connection.fetchval(_LOOK_ALONE, run_id):
+                return None
             sql, arguments = walk.any_left(spared)
             return not await connection.fetchval(sql, *arguments)
     except Exception as error:

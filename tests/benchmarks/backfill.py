@@ -248,6 +248,7 @@ async def eta(workshop: Workshop, options: Options, runs: int = 20) -> None:
         dice = random.Random(seed)
         rows = dice.randrange(options.rows * 2, options.rows * 4)
         await fill(workshop, rows)
+        await settle(options)
         async with processes(workshop, dice.choice((1, 2))):
             await workshop.wish(lambda control: control.start("heavy_fill"))
             run = await _until(workshop, "heavy_fill", 300)

@@ -152,6 +152,8 @@ def three_brokers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded
     )
     with stack:
         yield stack
+        for part in ("kafka", "kafka-2", "kafka-3"):
+            stack.stop_part(part, "kill")  # in order, the last one would wait in vain for the others' votes
 
 
 async def make_topics(system: System) -> None:

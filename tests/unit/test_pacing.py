@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from persistence.backfill.accounts import SAMPLE_VALID_S, Budget, FinishedChunk, Spell, Spent
+from persistence.backfill.chunks import LOOK_S
 from persistence.backfill.signals import Reading, Signal
 from workers.backfill.pacing import CUT_AT, GENTLE_TARGET_S, GROWTH, LEAST_TARGET_S, TARGET_S, Pace
 from workers.backfill.progress import WIDTH, Progress, Walked, last_look_s, progress_of
@@ -313,16 +314,16 @@ def test_the_interval_contains_the_time_left() -> None:
 
 def test_the_last_look_is_short_unless_the_predicate_is_dear() -> None:
     """Along a table it takes a part of what it does along the key; a predicate that takes long makes it a walk."""
-    assert last_look_s(500_000, 1e-6) == pytest.approx(0.225, abs=0.001)
-    assert last_look_s(100_000, 13e-6) == pytest.approx(1.0 + 0.07 * 1.3, abs=0.01)
-    assert last_look_s(10_000_000, 13e-6) == pytest.approx(132.0)
+    assert last_look_s(500_000, 1e-6) == pytest.approx(0.3)
+    assert last_look_s(100_000, 13e-6) == pytest.approx(1.0)
+    assert last_look_s(100_000_000, 13e-6) == pytest.approx(1310.0)
     assert last_look_s(1000, None) == 0.0
 
 
-def test_a_last_look_that_may_be_quick_or_not_counts_as_both() -> None:
-    """Where it is as likely quick (2 s) as not (2 s and a walk), it counts as the middle; no row more makes a leap."""
-    rows = int(2.0 / 0.45e-6)
-    assert last_look_s(rows, 1e-6) == pytest.approx(2.0 + 0.5 * rows * 1e-6, rel=0.001)
+def test_a_last_look_that_may_be_quick_enough_or_not_counts_as_both() -> None:
+    """Where it is as likely done in time as not (a walk follows then), it counts as the middle; no row makes a leap."""
+    rows = int(LOOK_S / 0.6e-6)
+    assert last_look_s(rows, 1e-6) == pytest.approx(LOOK_S + 0.5 * rows * 1e-6, rel=0.001)
     around = [last_look_s(int(rows * part), 1e-6) for part in (0.8, 0.9, 1.0, 1.1, 1.2)]
     assert all(before < after < before * 1.35 for before, after in pairwise(around))
 

@@ -1,17 +1,18 @@
 """The end of a walk: one more, or the end of the run; and what a verify found."""
 
+import asyncio
 from typing import Final
 
 import structlog
 
-from persistence.backfill import chunk_rows, chunks, proof, runs
+from persistence.backfill import accounts, chunk_rows, chunks, proof, runs
 from persistence.backfill.keys import Bounds
 from persistence.backfill.runs import Run
-from persistence.backfill.states import Event
+from persistence.backfill.states import Event, RunState
 from persistence.backfill.walk import Walk
 from persistence.engine import Connection
 from workers.backfill.metrics import BackfillMetrics
-from workers.backfill.workplace import Workplace
+from workers.backfill.workplace import BUSY_POLL_S, Workplace
 
 MOST_PASSES: Final = 10
 """Walks through the whole key before a run gives up: rows that need the work keep being written."""
@@ -37,10 +38,14 @@ async def close(place: Workplace, connection: Connection, run: Run, walk: Walk) 
 async def _close_work(place: Workplace, connection: Connection, run: Run, walk: Walk) -> bool:
     """A walk that treated nothing is the end, and so is one after which nothing is left to do.
 
-    Otherwise another one follows, for what was written meanwhile.
+    Otherwise another one follows, for what was written meanwhile. False while another worker looks what is left, or
+    when the look was broken off, as a pause must not wait for it.
     """
     done = (await chunk_rows.totals(connection, run)).rows_done_in_pass
-    if done == 0 or await _nothing_left(place, connection, run, walk):
+    nothing_left = done == 0 or await _nothing_left(place, connection, run, walk)
+    if nothing_left is None:
+        return False
+    if nothing_left:
         event = Event.FINISH_WITH_QUARANTINE if run.quarantined else Event.FINISH
         ended = await runs.end(connection, run, event)
         if ended:
@@ -52,11 +57,25 @@ async def _close_work(place: Workplace, connection: Connection, run: Run, walk: 
     return await runs.end(connection, run, Event.STOP, reason)
 
 
-async def _nothing_left(place: Workplace, connection: Connection, run: Run, walk: Walk) -> bool:
+async def _nothing_left(place: Workplace, connection: Connection, run: Run, walk: Walk) -> bool | None:
     if run.quarantined > MOST_SPARED:
         return False
     spared = await chunk_rows.spared_keys(connection, run, walk.shape, Bounds(None, None))
-    return await chunks.nothing_left(place.engine, walk, spared)
+    held = (await accounts.read_budget(connection)).share < 1
+    at_most_s = chunks.LOOK_BESIDE_TRAFFIC_S if held else chunks.LOOK_S
+    look = asyncio.create_task(
+        chunks.nothing_left(place.engine, run.id, walk, spared, at_most_s), name=f"look after run {run.id}"
+    )
+    try:
+        while not look.done():
+            await asyncio.wait({look}, timeout=BUSY_POLL_S)
+            state, _ = await runs.state_of(connection, run.id)
+            if not look.done() and (place.stop.is_set() or state != RunState.RUNNING):
+                return None
+        return look.result()
+    finally:
+        look.cancel()
+        await asyncio.gather(look, return_exceptions=True)
 
 
 async def _close_verify(connection: Connection, run: Run, walk: Walk, metrics: BackfillMetrics | None) -> bool:
