@@ -1,7 +1,6 @@
 """The look along the whole table with which a run ends: by one worker, for as long as nobody needs the time."""
 
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -17,11 +16,13 @@ begin
     return true;
 end $$"""
 """The look takes 4 s; a chunk, or another walk, next to nothing."""
-LOOKS = "select count(*) from pg_stat_activity where datname = current_database() and query like 'select exists%walked%'"
+LOOKS = (
+    "select count(*) from pg_stat_activity where datname = current_database() and query like 'select exists%walked%'"
+)
 
 
 @pytest.fixture
-async def slow(workshop: Workshop) -> AsyncIterator[Workshop]:
+async def slow(workshop: Workshop) -> Workshop:
     """A backfill whose last look takes 4 s."""
     await workshop.session.execute("create table walked (id bigint primary key, target integer)")
     await workshop.session.execute("insert into walked select generate_series(1, $1::bigint)", ROWS)
@@ -36,7 +37,7 @@ async def slow(workshop: Workshop) -> AsyncIterator[Workshop]:
         ROW_LOCAL = True
         """,
     )
-    yield workshop
+    return workshop
 
 
 async def test_a_pause_does_not_wait_for_it(slow: Workshop) -> None:
