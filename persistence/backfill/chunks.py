@@ -277,8 +277,6 @@ LOOK_S: Final = 10.0
 chunk may take, so no snapshot lives longer for it."""
 LOOK_BESIDE_TRAFFIC_S: Final = 0.5
 """… while the throttle holds: what a chunk may take. Whatever takes longer is walked in chunks, which it paces."""
-
-
 _LOOK_ALONE: Final = "select pg_try_advisory_xact_lock('backfill_runs'::regclass::oid::int, $1::bigint::int)"
 
 
