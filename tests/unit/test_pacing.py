@@ -185,7 +185,7 @@ def test_the_nearer_to_the_limit_the_slower_it_grows() -> None:
     assert ten_s == pytest.approx([QUICK_PER_S**10, QUICK_PER_S**10, QUICK_PER_S**5, 1.0], rel=0.03)
 
 
-def test_a_pause_lets_nothing_grow() -> None:
+def test_a_pause_lets_it_grow_by_no_more_than_a_sample_holds() -> None:
     """While nothing ran nothing was proved: after 50 s it goes on as after the 5 s for which a sample holds."""
     running = replace(LISTENING, share=0.1, ceiling=0.1)
     resumed = Throttle().decide(_live(10), replace(running, age_s=50.0))
