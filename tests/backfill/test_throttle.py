@@ -129,6 +129,25 @@ async def test_all_workers_and_backfills_share_one_budget(workshop: Workshop) ->
     assert spent["held"] > 1.5
 
 
+async def test_the_share_of_time_holds_for_lease_and_commit_too(workshop: Workshop) -> None:
+    """At a share of 0.05 chunks of 4 ms come less often than every 80 ms: what they take beside their work counts."""
+    await workshop.session.execute(ROWS.format(100_000))
+    workshop.define("fill", FILL.replace('"1"', '"case when pg_sleep(0.001) is null then 0 else 1 end"'))
+    await workshop.session.execute(BEAT, 5.52)
+    throttle = Throttle(limits={**LIMITS, Signal.LIVE_P99: 8.0})
+    async with workshop.workers(1, throttle=throttle):
+        await workshop.wish(lambda control: control.start("fill"))
+        await workshop.poll("select count(*) > 0 from backfill_chunks where state = 'done'")
+        await workshop.session.execute("update backfill_budget set share = 0.05, ceiling = 0.05, free_at = now()")
+        await workshop.poll("select count(*) > 5 from backfill_chunks where state = 'done'")
+        paces = await workshop.session.fetch("""
+            select extract(epoch from finished_at - lag(finished_at) over (order by finished_at))::float8 as apart_s
+            from backfill_chunks where state = 'done' order by finished_at desc limit 4""")
+        await workshop.wish(lambda control: control.cancel("fill"))
+        await workshop.until("fill", "cancelled")
+    assert min(pace["apart_s"] for pace in paces) > 0.1
+
+
 async def test_a_budget_is_reserved_by_one_at_a_time(workshop: Workshop) -> None:
     """While somebody's stretch of the budget lasts, others are told how long to wait."""
     async with connected(workshop.engine) as connection:

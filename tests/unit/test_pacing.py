@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from persistence.backfill.accounts import SAMPLE_VALID_S, Budget, FinishedChunk, Spell, Spent
 from persistence.backfill.chunks import LOOK_S
 from persistence.backfill.signals import Reading, Signal
-from workers.backfill.pacing import CUT_AT, GENTLE_TARGET_S, GROWTH, LEAST_TARGET_S, TARGET_S, Pace
+from workers.backfill.pacing import CUT_AT, GENTLE_TARGET_S, GROWTH, LEAST_TARGET_S, MOST_BESIDE_S, TARGET_S, Pace
 from workers.backfill.progress import WIDTH, Progress, Walked, last_look_s, progress_of
 from workers.backfill.throttle import LEAST, LIMITS, QUICK_PER_S, Throttle, allowed_share, stretch_s, target_s
 from workers.backfill.timesheet import Timesheet
@@ -64,6 +64,22 @@ def test_a_rate_and_a_gentle_target_bound_the_chunk() -> None:
     assert pace.next_rows(GENTLE_TARGET_S, None) == pytest.approx(2000, abs=1)
     assert pace.next_rows(TARGET_S, 0.5) == 1
     assert pace.expected_s(2000) == pytest.approx(GENTLE_TARGET_S)
+
+
+def test_what_a_chunk_takes_beside_its_work_counts_and_does_not_shorten_it() -> None:
+    """Lease and commit of 8 ms are part of what a chunk is expected to take; its size follows from its work alone."""
+    pace = Pace(rows=50_000, most_rows=250_000, row_s=1e-5)
+    for _ in range(20):
+        pace.measured(400, 0.004, GENTLE_TARGET_S, 0.008)
+    assert pace.expected_s(400) == pytest.approx(0.012, rel=0.01)
+    assert pace.next_rows(GENTLE_TARGET_S, None) == pytest.approx(2000, abs=1)
+
+
+def test_a_wait_beside_the_work_is_not_taken_for_work() -> None:
+    """A worker that stood for 10 s before a commit does not stand back for 500 s after it."""
+    pace = Pace(rows=50_000, most_rows=250_000, row_s=1e-5)
+    pace.measured(400, 0.004, GENTLE_TARGET_S, 10.0)
+    assert pace.expected_s(400) <= 0.004 + MOST_BESIDE_S
 
 
 def test_a_time_out_starts_again_from_a_tenth() -> None:

@@ -35,8 +35,11 @@ class _UnwantedError(Exception):
     """The chunk was cancelled by its own worker; the text says why."""
 
 
-async def labour(place: Workplace, run: Run, walk: Walk, lease: Lease, target: float) -> None:
-    """Carry a chunk out; then learn from it, or deal with its failure. Raises what means that the database is away."""
+async def labour(place: Workplace, run: Run, walk: Walk, lease: Lease, target: float, led_here_s: float) -> None:
+    """Carry a chunk out; then learn from it, or deal with its failure. Raises what means that the database is away.
+
+    It is meant to take `target` seconds; to get to it took `led_here_s`.
+    """
     began = time.monotonic()
     try:
         treated = await _watched(place, run, walk, lease)
@@ -48,7 +51,8 @@ async def labour(place: Workplace, run: Run, walk: Walk, lease: Lease, target: f
         await _failed(place, run, walk, lease, error)
         return
     took_s = time.monotonic() - began
-    place.pace(run, walk).measured(lease.rows_walked, treated.worked_s, target)
+    beside_s = led_here_s + took_s - treated.worked_s
+    place.pace(run, walk).measured(lease.rows_walked, treated.worked_s, target, beside_s)
     _log.debug(
         "db_backfill_chunk",
         backfill=run.name,

@@ -18,6 +18,8 @@ GENTLE_TARGET_S: Final = 0.02
 percentile stays with the requests that meet none."""
 LEAST_TARGET_S: Final = 0.002
 """No target is shorter: beside less work than this a chunk is mostly planning, lease and commit."""
+MOST_BESIDE_S: Final = 0.02
+"""What takes longer beside a chunk's work (5 to 10 ms otherwise) is waiting, for others or for a disk, and no work."""
 LEAST_ROWS: Final = 1
 """A chunk may come down to a row, where a row is slow; halving goes there as well."""
 
@@ -30,12 +32,16 @@ class Pace:
     most_rows: int
     row_s: float | None = None
     """Average time a row takes, in seconds; None before the first measurement."""
+    beside_s: float = 0.0
+    """Average time that planning, lease and commit of a chunk take beside its work, in seconds."""
 
-    def measured(self, rows: int, took_s: float, target_s: float = TARGET_S) -> None:
+    def measured(self, rows: int, took_s: float, target_s: float = TARGET_S, beside_s: float = 0.0) -> None:
         """Learn from a chunk of `rows` keys whose work took `took_s` seconds and was meant to take `target_s`.
 
-        Its lease and commit do not count: on a short chunk they would look like slow rows, and make the next shorter.
+        Its lease and commit, `beside_s`, count apart: on a short chunk they would look like slow rows, and make the
+        next shorter.
         """
+        self.beside_s += MEMORY * (min(beside_s, MOST_BESIDE_S) - self.beside_s)
         if rows <= 0:
             return
         row_s = took_s / rows
@@ -66,8 +72,11 @@ class Pace:
         return _bounded(rows, self.most_rows)
 
     def expected_s(self, rows: int) -> float:
-        """Return how long a chunk of so many rows will take; before any was measured, as if the size were right."""
-        return rows * (TARGET_S / self.rows if self.row_s is None else self.row_s)
+        """Return how long a chunk of so many rows will take, with its lease and commit.
+
+        Before any was measured, as if the size were right.
+        """
+        return rows * (TARGET_S / self.rows if self.row_s is None else self.row_s) + self.beside_s
 
 
 def _bounded(rows: float, most_rows: int) -> int:

@@ -149,6 +149,7 @@ class _Worker:
     async def _step(self) -> float:
         """Do the next thing there is to do; returns how long to rest after it, in seconds."""
         place = self._place
+        began = time.monotonic()
         async with connected(place.engine) as connection:
             if self._failures:
                 await chunk_rows.give_back_all(connection, place.worker)
@@ -169,7 +170,7 @@ class _Worker:
                 pauses.append(task)
             else:
                 return min(pauses)
-        await labour(place, run, task.walk, task.lease, task.target_s)
+        await labour(place, run, task.walk, task.lease, task.target_s, time.monotonic() - began)
         return 0.0
 
     def _in_turn(self, active: Sequence[Run]) -> Sequence[Run]:

@@ -22,7 +22,7 @@ from workers.backfill.timesheet import Timesheet
 IDLE_POLL_S: Final = 1.0
 """How often an idle worker looks without being woken."""
 BUSY_POLL_S: Final = 0.25
-"""How often it looks while it is held, waits for others, or watches its own chunk."""
+"""How often it looks while it waits for others, watches its own chunk, or is held and the next sample is due."""
 BACK_OFF_S: Final = 0.2
 LONGEST_BACK_OFF_S: Final = 5.0
 """First and longest pause after something transient; random between half and all of it."""
