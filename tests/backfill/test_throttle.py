@@ -24,6 +24,14 @@ insert into worker_heartbeats (worker, role, phases, p99_ms)
 values ('live', 'commands', '{}', jsonb_build_object('all', $1::float8))
 on conflict (worker) do update set p99_ms = excluded.p99_ms, seen_at = now()"""
 
+GONE = """
+select count(*) = 0 from pg_stat_activity
+where application_name like 'catalog-backfill/%' and datname = current_database()"""
+
+READ = """
+select seq_tup_read + (select sum(idx_tup_read) from pg_stat_user_indexes i where i.relid = t.relid)
+from pg_stat_user_tables t where relname = 'walked'"""
+
 
 async def _readings(workshop: Workshop) -> dict[Signal, Reading]:
     async with connected(workshop.engine) as connection:
@@ -146,6 +154,20 @@ async def test_the_share_of_time_holds_for_lease_and_commit_too(workshop: Worksh
         await workshop.wish(lambda control: control.cancel("fill"))
         await workshop.until("fill", "cancelled")
     assert min(pace["apart_s"] for pace in paces) > 0.1
+
+
+async def test_a_run_that_begins_beside_live_traffic_counts_no_rows(workshop: Workshop) -> None:
+    """The planner says how many rows there are: counting them would take a core, whatever the throttle allows."""
+    await workshop.session.execute(ROWS.format(50_000) + "; analyze walked")
+    workshop.define("fill", FILL)
+    await workshop.session.execute(BEAT, 1.0)
+    async with workshop.workers(1):
+        await workshop.wish(lambda control: control.start("fill"))
+        await workshop.poll("select count(*) > 0 from backfill_chunks where state = 'done'")
+        await workshop.wish(lambda control: control.cancel("fill"))
+        assert (await workshop.until("fill", "cancelled"))["rows_estimated"] == 50_000
+    await workshop.poll(GONE)  # a session that ends tells all that it has read
+    assert await workshop.poll(READ) < 25_000
 
 
 async def test_a_budget_is_reserved_by_one_at_a_time(workshop: Workshop) -> None:

@@ -28,7 +28,7 @@ from persistence.faults import Fault, fault_of
 from workers.backfill.closing import close
 from workers.backfill.control import BackfillControl
 from workers.backfill.labour import DRAIN_S, labour
-from workers.backfill.leasing import clearance, lease_chunk
+from workers.backfill.leasing import clearance, current_budget, lease_chunk
 from workers.backfill.timesheet import Timesheet
 from workers.backfill.workplace import (
     APPLICATION_NAME,
@@ -189,7 +189,7 @@ class _Worker:
             await self._does_not_fit(connection, run, error)
             return IDLE_POLL_S
         if run.state == RunState.PENDING:
-            await self._begin(connection, run, walk)
+            await self._begin(connection, run, walk, tables)
             return 0.0
         if run.walked and not run.claimable:
             if await close(place, connection, run, walk):
@@ -234,7 +234,7 @@ class _Worker:
             _log.info("backfill_ledger_pruned", run=run_id)
         return BUSY_POLL_S if any(run.state in _COMING_TO_REST for run in active) else IDLE_POLL_S
 
-    async def _begin(self, connection: Connection, run: Run, walk: Walk) -> None:
+    async def _begin(self, connection: Connection, run: Run, walk: Walk, tables: Sequence[str]) -> None:
         """Take up a run that was asked for: its rows are counted. A verify need not: its run has walked them all."""
         place = self._place
         place.turn_to(Spent.RUNNING, run)
@@ -242,7 +242,8 @@ class _Worker:
             verified = await runs.run_by_id(connection, run.verifies)
             rows = (await chunk_rows.totals(connection, verified)).rows_walked_in_pass
         else:
-            rows = await chunks.estimate_rows(place.engine, walk)
+            budget = await current_budget(place, connection, tables)
+            rows = await chunks.estimate_rows(place.engine, walk, beside_traffic=budget.share < 1)
         if await runs.take(connection, run, rows):
             _log.info("backfill_begun", backfill=run.name, run=run.id, run_kind=run.kind, rows_estimated=rows)
 
