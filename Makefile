@@ -19,6 +19,10 @@ PYTHON_PROBLEM = $(shell $(BIN)/python -c '' 2>/dev/null && exit; \
 		{ echo "'$(PYTHON)' is older than Python 3.11"; exit; }; \
 	$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || echo "'$(PYTHON)' comes without venv (Debian: python3-venv)")
 
+# Where it forbids Python to keep what it compiled, each of the hundreds of processes that the tests start would compile
+# our modules anew, for a quarter of a second.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -116,3 +120,4 @@ lock: .venv ## Re-make requirements*.txt from pyproject.toml, keeping what still
 clean: ## Stop the embedded stack; remove .venv, .local and the tools' caches of this checkout
 	@if [ -e .local/stack.env ] && [ -x $(BIN)/catalog ]; then $(BIN)/catalog stack down; fi
 	@rm -rf .venv .local build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -165,7 +165,7 @@ class System:
         env = self.environment() | {"WORKER_NAME": f"{role}-{number}", "METRICS_URL_FILE": str(announced)} | settings
         with log.open("wb") as output:
             process = await asyncio.create_subprocess_exec(
-                *tied([sys.executable, "-m", "workers.cli", "worker", role]),
+                *tied([sys.executable, "-m", "workers", "worker", role]),
                 env=env,
                 cwd=ROOT,
                 stdout=output,

@@ -261,7 +261,3 @@ def _add_stack() -> None:
 
 
 _add_stack()
-
-
-if __name__ == "__main__":
-    main()

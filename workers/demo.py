@@ -101,7 +101,7 @@ def _workers(state: Path) -> Iterator[list[_Process]]:
             log = state / f"{role}.log"
             with log.open("ab") as output:
                 process = subprocess.Popen(
-                    tied([sys.executable, "-m", "workers.cli", "worker", role]),
+                    tied([sys.executable, "-m", "workers", "worker", role]),
                     env={
                         "BACKFILL_LIVE_P99_MS": LIVE_P99_MS,
                         **os.environ,

@@ -24,7 +24,7 @@ async def run(system: System, arguments: list[str]) -> tuple[int, str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "workers.cli",
+        "workers",
         *arguments,
         env=system.environment(),
         cwd=ROOT,
@@ -55,7 +55,7 @@ async def test_a_wrong_setting_is_one_line(system: System) -> None:
     """A wrong setting ends the command with code 2 and one readable line for each error, without a stack trace."""
     env = system.environment() | {"DB_POOL_SIZE": "many", "LOG_LEVEL": "loud"}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "workers.cli", "worker", "commands", env=env, cwd=ROOT, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", "workers", "worker", "commands", env=env, cwd=ROOT, stderr=asyncio.subprocess.PIPE
     )
     _, errors = await process.communicate()
     assert process.returncode == 2

