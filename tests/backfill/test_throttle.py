@@ -24,6 +24,9 @@ insert into worker_heartbeats (worker, role, phases, p99_ms)
 values ('live', 'commands', '{}', jsonb_build_object('all', $1::float8))
 on conflict (worker) do update set p99_ms = excluded.p99_ms, seen_at = now()"""
 
+CLAIMED = """
+update backfill_budget set sampled_by = 'another', claimed_at = clock_timestamp() + interval '1 s'"""
+
 GONE = """
 select count(*) = 0 from pg_stat_activity
 where application_name like 'catalog-backfill/%' and datname = current_database()"""
@@ -168,6 +171,17 @@ async def test_a_run_that_begins_beside_live_traffic_counts_no_rows(workshop: Wo
         assert (await workshop.until("fill", "cancelled"))["rows_estimated"] == 50_000
     await workshop.poll(GONE)  # a session that ends tells all that it has read
     assert await workshop.poll(READ) < 25_000
+
+
+async def test_a_run_begins_when_live_traffic_is_known(workshop: Workshop) -> None:
+    """While another worker reads the signals nobody takes their absence for traffic: without any, rows are counted."""
+    await workshop.session.execute(ROWS.format(5000))
+    workshop.define("fill", FILL)
+    await workshop.session.execute(CLAIMED)
+    async with workshop.workers(1):
+        await workshop.wish(lambda control: control.start("fill"))
+        await workshop.until("fill", "completed")
+    assert await workshop.session.fetchval("select rows_estimated from backfill_runs") == 5000
 
 
 async def test_a_budget_is_reserved_by_one_at_a_time(workshop: Workshop) -> None:

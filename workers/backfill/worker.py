@@ -189,8 +189,7 @@ class _Worker:
             await self._does_not_fit(connection, run, error)
             return IDLE_POLL_S
         if run.state == RunState.PENDING:
-            await self._begin(connection, run, walk, tables)
-            return 0.0
+            return await self._begin(connection, run, walk, tables)
         if run.walked and not run.claimable:
             if await close(place, connection, run, walk):
                 return 0.0
@@ -234,8 +233,11 @@ class _Worker:
             _log.info("backfill_ledger_pruned", run=run_id)
         return BUSY_POLL_S if any(run.state in _COMING_TO_REST for run in active) else IDLE_POLL_S
 
-    async def _begin(self, connection: Connection, run: Run, walk: Walk, tables: Sequence[str]) -> None:
-        """Take up a run that was asked for: its rows are counted. A verify need not: its run has walked them all."""
+    async def _begin(self, connection: Connection, run: Run, walk: Walk, tables: Sequence[str]) -> float:
+        """Take up a run that was asked for: its rows are counted. A verify need not: its run has walked them all.
+
+        Returns how long to wait before the next step, in seconds.
+        """
         place = self._place
         place.turn_to(Spent.RUNNING, run)
         if run.verifies is not None and await runs.walked_before(connection, run) is not None:
@@ -243,9 +245,13 @@ class _Worker:
             rows = (await chunk_rows.totals(connection, verified)).rows_walked_in_pass
         else:
             budget = await current_budget(place, connection, tables)
+            if budget.age_s > accounts.SAMPLE_VALID_S:  # another worker reads the signals just now
+                place.turn_to(Spent.WAITING, run)
+                return BUSY_POLL_S
             rows = await chunks.estimate_rows(place.engine, walk, beside_traffic=budget.share < 1)
         if await runs.take(connection, run, rows):
             _log.info("backfill_begun", backfill=run.name, run=run.id, run_kind=run.kind, rows_estimated=rows)
+        return 0.0
 
     async def _show(self, connection: Connection, active: Sequence[Run]) -> None:
         """Let the metrics carry what the query and `watch` show of the active runs."""
