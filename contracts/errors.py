@@ -224,6 +224,13 @@ class BusinessRuleError(CatalogError):
     error_code = "BUSINESS_RULE_ERROR"
 
 
+class QueryTooExpensiveError(CatalogError):
+    """The query alone takes more than its share of the database, or of CPU; the details say what to ask instead."""
+
+    status_code = 422
+    error_code = "QUERY_TOO_EXPENSIVE"
+
+
 class ValidationFailedError(CatalogError):
     """One or more fields of the payload are wrong; the details name each."""
 
