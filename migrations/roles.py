@@ -23,6 +23,7 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "customers": KEPT,
     "outcomes": ROWS,
     "outcome_mark": "select, update",
+    "outcome_erasures": ROWS,
     "counter_deltas": ROWS,
     "orders": KEPT,
     "product_holds": ROWS,

@@ -233,3 +233,27 @@ async def _products(session: Session) -> list[tuple[object, ...]]:
             "from products order by id"
         )
     ]
+
+
+async def test_a_worker_of_the_release_before_makes_a_size_unknown(migrated: str, connect: Connect) -> None:
+    """It raises the version and knows nothing of the size, which then is of another version: also with one it made."""
+    session = await connect()
+    await session.execute("""
+        insert into products (id, mnemonic, overview, answer_bytes, answer_bytes_version)
+            values (gen_random_uuid(), 'SIZED', '', 100, 1);
+        insert into products (id, mnemonic, overview) values (gen_random_uuid(), 'MADE', '')""")
+    known = "select mnemonic from products where answer_bytes_version = version"
+    assert [row[0] for row in await session.fetch(known)] == ["SIZED"]
+    await session.execute("update products set overview = 'x', version = version + 1")
+    assert await session.fetch(known) == []
+
+
+async def test_outcomes_that_are_still_being_erased_keep_the_revision(migrated: str, connect: Connect) -> None:
+    """The release before would show them: the table that hides them is not dropped before they are gone."""
+    session = await connect()
+    await session.execute("insert into outcome_erasures (customer_id) values (gen_random_uuid())")
+    with pytest.raises(MigrationError, match="still being erased"):
+        await runner.downgrade(migrated, "009")
+    await session.execute("delete from outcome_erasures")
+    await runner.downgrade(migrated, "009")
+    await runner.upgrade(migrated)
