@@ -208,7 +208,8 @@ class Parts:
 def _named(settings: Settings, role: str) -> str:
     """Name this process, and let its log lines bear the name."""
     name = settings.process.worker_name or f"{role}-{platform.node()}-{os.getpid()}"
-    logs.configure(settings.observing.log_level, settings.observing.log_format, name)
+    observing = settings.observing
+    logs.configure(observing.log_level, observing.log_format, name, lines_a_minute=logs.LINES_A_MINUTE)
     return name
 
 

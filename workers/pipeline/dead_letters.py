@@ -2,6 +2,8 @@
 
 A dead letter carries the original key, value and headers, but never the token: the signature by the workers' key
 stands for it when an operator replays the message.
+
+Of senders that nobody verified so many a minute go in full; what is beyond goes as one that does not fit does.
 """
 
 import hashlib
@@ -14,11 +16,14 @@ from contracts.topics import Topics
 from workers.admission.identity import Identity
 from workers.pipeline.replays import Origin, Replay
 from workers.pipeline.signature import PREFIX, SIGNATURE, Header, sign
+from workers.pipeline.strangers import StrangersAllowance
 from workers.ports import Message, Record
 
 SECRET_HEADERS: Final = frozenset({"authorization"})
 MAX_DETAIL_BYTES: Final = 16 * 1024
 """Enough for the bytes, in hex, of any header that the contract has room for."""
+_MAX_BARE_DETAIL_BYTES: Final = 200
+"""Where nothing else of its sender is kept: a detail may repeat what was sent."""
 _MAX_NAME_CHARS: Final = 200
 _MEANINGFUL_ROLES: Final = frozenset(Role) - {Role.ANYONE}
 """Others grant nothing here, and their names, which anybody may choose, would be read as a list."""
@@ -34,7 +39,8 @@ class DeadLetters:
     """Writes dead letters; the clock gives seconds since the epoch.
 
     `max_bytes` is what the dead-letter topics take, batch included. Requests are smaller by 64 KiB, so that a letter
-    always fits; but a compressed request may be larger than its topic's limit.
+    always fits; but a compressed request may be larger than its topic's limit. `strangers` is one for all that a worker
+    writes: what it does not grant goes without key, value and headers.
     """
 
     topics: Topics
@@ -42,6 +48,7 @@ class DeadLetters:
     worker: str
     clock: Callable[[], float]
     max_bytes: int
+    strangers: StrangersAllowance = field(default_factory=StrangersAllowance)
 
     def write(
         self,
@@ -58,9 +65,11 @@ class DeadLetters:
         One of a replay keeps where and when the message first arrived, and counts on.
         """
         origin = replay.origin if replay is not None else _first(record)
+        whole = identity is not None or self.strangers.grants((record.topic, record.partition, record.offset))
+        most = MAX_DETAIL_BYTES if whole else _MAX_BARE_DETAIL_BYTES
         notes: list[Header] = [
             ("dlq.reason", reason.encode()),
-            ("dlq.detail", detail.encode()[:MAX_DETAIL_BYTES].decode("utf-8", "ignore").encode()),
+            ("dlq.detail", detail.encode()[:most].decode("utf-8", "ignore").encode()),
             ("dlq.topic", origin.topic.encode()),
             ("dlq.partition", b"%d" % origin.partition),
             ("dlq.offset", b"%d" % origin.offset),
@@ -76,40 +85,41 @@ class DeadLetters:
         if replay is not None and replay.operator is not None:
             notes.append(("dlq.operator", replay.operator.encode()))
         original = [header for header in record.headers if _is_kept(header[0])]
-        key, value, headers = self._fit(record.key, record.value, original, notes)
+        room = self.max_bytes - _FRAME_BYTES - _size([*notes, (SIGNATURE, b"0" * 64)]) if whole else 0
+        key, value, headers = _fit(record.key, record.value, original, notes, room)
         headers.append((SIGNATURE, sign(self.key, key, value, headers)))
         return Message(self.topics.dead_letters(origin.topic), key, value, headers)
-
-    def _fit(
-        self, key: bytes | None, value: bytes | None, original: Sequence[Header], notes: list[Header]
-    ) -> tuple[bytes | None, bytes | None, list[Header]]:
-        """Leave out what does not fit, and say so: the value first, then headers, at last the key."""
-        room = self.max_bytes - _FRAME_BYTES - _size([*notes, (SIGNATURE, b"0" * 64)])
-        if len(key or b"") + len(value or b"") + _size(original) <= room:
-            return key, value, [*original, *notes]
-        if value is not None:
-            notes += _instead("value", value)
-            value = None
-        room -= 512  # for what is noted here
-        if key is not None and len(key) > room:
-            notes += _instead("key", key)
-            key = None
-        room -= len(key or b"")
-        headers: list[Header] = []
-        for header in original:
-            size = _size([header])
-            if size <= room:
-                headers.append(header)
-                room -= size
-        if len(headers) < len(original):
-            notes.append(("dlq.headers_left_out", b"%d" % (len(original) - len(headers))))
-        return key, value, [*headers, *notes]
 
 
 def caller_notes(identity: Identity) -> list[Header]:
     """Write down who was verified, as a replay reads it."""
     roles = ",".join(sorted(identity.roles & _MEANINGFUL_ROLES))
     return [("dlq.caller", identity.caller.encode()), ("dlq.roles", roles.encode())]
+
+
+def _fit(
+    key: bytes | None, value: bytes | None, original: Sequence[Header], notes: list[Header], room: int
+) -> tuple[bytes | None, bytes | None, list[Header]]:
+    """Leave out what does not fit, and say so: the value first, then headers, at last the key."""
+    if len(key or b"") + len(value or b"") + _size(original) <= room:
+        return key, value, [*original, *notes]
+    if value is not None:
+        notes += _instead("value", value)
+        value = None
+    room -= 512  # for what is noted here
+    if key is not None and len(key) > room:
+        notes += _instead("key", key)
+        key = None
+    room -= len(key or b"")
+    headers: list[Header] = []
+    for header in original:
+        size = _size([header])
+        if size <= room:
+            headers.append(header)
+            room -= size
+    if len(headers) < len(original):
+        notes.append(("dlq.headers_left_out", b"%d" % (len(original) - len(headers))))
+    return key, value, [*headers, *notes]
 
 
 def _first(record: Record) -> Origin:

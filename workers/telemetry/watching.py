@@ -12,6 +12,7 @@ from contracts import messages
 from contracts.kinds import Kind
 from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
 from workers.pipeline.replays import Replay
+from workers.pipeline.strangers import StrangersAllowance
 from workers.ports import Position, Record
 from workers.telemetry.lag import Lag
 from workers.telemetry.metrics import Metrics
@@ -23,6 +24,8 @@ RECENT: Final = 512
 RECENT_S: Final = 15.0
 """How many latencies the p99 of the heartbeat is taken from at most, and from how long ago: it is to say how traffic
 fares now, and a backfill waits for it."""
+STRANGERS_LINES_A_MINUTE: Final = 600
+"""So many lines tell of messages of senders that nobody verified; the rest is counted, and told in a line a minute."""
 DATABASE_STEPS: Final = frozenset({"look_up", "load", "flush", "store", "commit"})
 SLOW_SERVER: Final = frozenset({"transient", "too_slow", "schema_moved"})
 """Causes of a retry that lie with the database."""
@@ -62,6 +65,8 @@ class Watching:
         self._clock = clock
         self._log = structlog.get_logger("catalog.outcomes")
         self._budget = _Budget(successes_per_s)
+        self._strangers = StrangersAllowance(STRANGERS_LINES_A_MINUTE, clock)
+        self._untold = 0
         self._slow_s = slow_s
         self._outage: tuple[str, float] | None = None
         self._revoked_at: float | None = None
@@ -119,7 +124,10 @@ class Watching:
         self._database_line("db_read", seconds, kind=kind)
 
     def count(self, deliveries: Sequence[Delivery]) -> None:
-        """Count the ends; a log line for each that is no success, and for as many successes as the budget allows."""
+        """Count the ends; a log line for each that is no success, and for as many successes as the budget allows.
+
+        Of senders that nobody verified, who are bound to no rate, there are so many lines a minute.
+        """
         now = self._clock()
         received: Counter[str] = Counter()
         ended: Counter[tuple[str, str, str]] = Counter()
@@ -141,7 +149,7 @@ class Watching:
             version = delivery.version
             if version is not None and version.deprecated_on is not None:
                 self._deprecated(delivery, kind, version.number, now)
-            if not 0 < status < SUCCESS_BELOW or self._budget.take(now):
+            if self._is_told(delivery) and (not 0 < status < SUCCESS_BELOW or self._budget.take(now)):
                 self._line(delivery, kind, end, status, code, seconds)
         for kind, number in received.items():
             self.metrics.received.labels(kind).inc(number)
@@ -149,6 +157,18 @@ class Watching:
             self.metrics.ended.labels(*labels).inc(number)
         for position, stamped_ms in reached.items():
             self.lag.decided(position, stamped_ms)
+
+    def _is_told(self, delivery: Delivery) -> bool:
+        if delivery.identity is not None:
+            return True
+        record = delivery.record
+        if not self._strangers.grants((record.topic, record.partition, record.offset)):
+            self._untold += 1
+            return False
+        if self._untold:
+            self._log.warning("strangers_not_told", messages=self._untold)
+            self._untold = 0
+        return True
 
     def _database_line(self, operation: str, seconds: float, **fields: str) -> None:
         say = self._log.warning if seconds >= self._slow_s else self._log.debug
