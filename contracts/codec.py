@@ -25,7 +25,9 @@ _PRINTABLE = re.compile(rb"[ -~]{1,128}")
 _DEADLINE = re.compile(rb"[0-9]{1,15}")
 _KNOWN: Final = frozenset({"message_id", "correlation_id", "reply_to", "authorization", "deadline", "content-type"})
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+# W3C Trace Context: no version ff, no id of zeros; what is of a later version than 00 may go on after a dash.
+_TRACE_IDS = rb"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+_TRACEPARENT = re.compile(rb"00-%b|(?!00|ff)[0-9a-f]{2}-%b(?:-[!-~]*)?" % (_TRACE_IDS, _TRACE_IDS))
 
 
 class RawRecord(Protocol):
@@ -212,6 +214,8 @@ def _read_body(value: bytes | None, kinds: Mapping[str, Kind], topic: str) -> Re
     if not isinstance(kind, str) or not kind:
         return _malformed("'kind' is no text" if "kind" in body else "'kind' is missing", "kind")
     version = body.get("version", 1)
+    if isinstance(version, float) and version.is_integer():
+        version = int(version)  # a number counts by its value
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         return _malformed("'version' is no whole number above 0", "version")
     if len(body) > (3 if "version" in body else 2):

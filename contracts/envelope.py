@@ -12,6 +12,8 @@ from contracts.errors import CatalogError, ResponseTooLargeError
 
 EnvelopeType = Literal["success", "error", "warning", "neutral"]
 
+_BEGINS: Final = b'{"statusCode":'
+
 MAX_REPLY_BYTES: Final = 900 * 1024
 """A larger reply becomes 413 RESPONSE_TOO_LARGE, so that any caller's topic of the default 1 MiB takes it."""
 
@@ -50,6 +52,12 @@ def _as_text(value: object) -> str:
         return format(value, "f")
     msg = f"no JSON form for {type(value).__name__}"
     raise TypeError(msg)
+
+
+def status_of(body: bytes) -> int:
+    """Read the statusCode of an encoded envelope; it stands first."""
+    digits = len(_BEGINS)
+    return int(body[digits : digits + 3])
 
 
 @dataclass(frozen=True, slots=True)

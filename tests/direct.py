@@ -80,10 +80,11 @@ class Cleared:
 class Direct:
     """A command pipeline that a test hands records to."""
 
-    def __init__(self, engine: Engine, parked: frozenset[str] = frozenset()) -> None:
+    def __init__(self, engine: Engine, parked: frozenset[str] = frozenset(), successes_per_s: float = 0) -> None:
         self.replies, self.letters, self.cleared = Published(), Letters(), Cleared()
         self.offset = 0
-        watching = Watching(Metrics(), KINDS, 0)
+        self.metrics = Metrics()
+        watching = Watching(self.metrics, KINDS, successes_per_s)
         rate_limit = RateLimit(None, limit=1_000_000, window_s=60, overrides={}, on_fallback=lambda: None)
         verifier = Verifier(Keyring(KeySource(secret=SECRET.encode()), time.monotonic, lambda _: None))
         self.pipeline = CommandPipeline(
@@ -128,6 +129,11 @@ class Direct:
         **body: Any,  # noqa: ANN401
     ) -> Arrived:
         """Make a record; each has an offset of its own."""
+        value = orjson.dumps({"kind": kind, "payload": payload, **body})
+        return self.record_of(value, message_id=message_id, caller=caller, key=key)
+
+    def record_of(self, value: bytes, *, message_id: str, caller: str = "tester", key: bytes | None = None) -> Arrived:
+        """Make a record of a body as it stands."""
         self.offset += 1
         if caller not in self._tokens:
             self._tokens[caller] = f"Bearer {System.token(caller)}".encode()
@@ -138,7 +144,6 @@ class Direct:
             ("authorization", self._tokens[caller]),
             ("content-type", b"application/json"),
         ]
-        value = orjson.dumps({"kind": kind, "payload": payload, **body})
         now_ms = int((time.time() - timedelta(seconds=1).total_seconds()) * 1000)
         return Arrived(TOPICS.commands, 0, self.offset, now_ms, key, value, headers)
 

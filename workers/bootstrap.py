@@ -215,6 +215,7 @@ def _named(settings: Settings, role: str) -> str:
 
 def _parts(settings: Settings, role: Role) -> Parts:
     name = _named(settings, role)
+    _log.info("worker_starting", environment=settings.process.environment, currency=settings.domain.currency)
     topics = Topics(settings.kafka.topic_prefix)
     metrics = Metrics()
     watching = Watching(metrics, KINDS, settings.observing.log_successes_per_s, slow_s=settings.database.slow_ms / 1000)

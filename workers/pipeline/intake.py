@@ -95,9 +95,15 @@ class Intake:
             delivery.end = self._unreadable(delivery, UnauthenticatedError(f"Not authenticated: {found.reason}"))
             return
         delivery.identity = found
+        self._recognise(delivery)
         reply_to = delivery.headers.reply_to
         if reply_to is not None and not self.reply_topics.allows(found, reply_to):
             delivery.end = PutAside(REPLY_TO_UNUSABLE, "the caller may not be answered on this topic")
+
+    def _recognise(self, delivery: Delivery) -> None:
+        """Note the kind and the version that are asked for, where we have them: a stored answer tells of both, too."""
+        if delivery.request is not None and (kind := self.kinds.get(delivery.request.kind)) is not None:
+            delivery.kind, delivery.version = kind, kind.version(delivery.request.version)
 
     def _who(self, delivery: Delivery) -> Identity | Unauthenticated:
         match delivery.replay:

@@ -35,6 +35,6 @@ class Observer(Protocol):
         """The use cases of a kind took so long in this batch."""
         ...
 
-    def database(self, kind: str, seconds: float) -> None:
-        """The database took so long for the queries of a kind in this batch."""
+    def database(self, kind: str, seconds: float, error: BaseException | None = None) -> None:
+        """The database took so long for the queries of a kind in this batch, or failed with that error."""
         ...

@@ -81,20 +81,17 @@ class Refusal:
     def _not_served(self, delivery: Delivery) -> CatalogError | None:
         assert delivery.request is not None
         assert delivery.identity is not None
-        request = delivery.request
-        kind = self.kinds.get(request.kind)
+        request, kind, version = delivery.request, delivery.kind, delivery.version
         if kind is None:
             return UnknownKindError(
                 f"Kind '{messages.plain(request.kind)}' is not known",
                 {"kinds": sorted(self.kinds), "kind": request.kind[:100]},
             )
-        version = kind.version(request.version)
         if version is None:
             return UnsupportedVersionError(
                 f"Kind '{kind.name}' has no version {request.version}",
                 {"kind": kind.name, "versions": [one.number for one in kind.versions]},
             )
-        delivery.kind, delivery.version = kind, version
         if self.refuse_sunset_versions and version.sunset_on and _day(delivery) >= version.sunset_on:
             return VersionRemovedError(
                 messages.deprecated(version.alternative or f"version {kind.newest.number}"),

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, assert_never
 
+import orjson
 import structlog
 
 from contracts import messages
+from contracts.envelope import status_of
 from contracts.kinds import Kind
+from persistence.faults import Fault, fault_of, sqlstate_of
 from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
 from workers.pipeline.replays import Replay
 from workers.pipeline.strangers import StrangersAllowance
@@ -18,6 +21,7 @@ from workers.telemetry.lag import Lag
 from workers.telemetry.metrics import Metrics
 
 UNKNOWN: Final = "unknown"
+CREATED: Final = 201
 SUCCESS_BELOW: Final = 400
 DEPRECATION_LOG_EVERY_S: Final = 3600
 RECENT: Final = 512
@@ -87,13 +91,17 @@ class Watching:
     def step(self, name: str) -> Iterator[None]:
         """Measure one step of a batch."""
         started = time.perf_counter()
+        error: BaseException | None = None
         try:
             yield
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
             seconds = time.perf_counter() - started
             self.metrics.step_seconds.labels(name).observe(seconds)
             if name in DATABASE_STEPS:
-                self._database_line("db_" + name, seconds)
+                self._database_line("db_" + name, seconds, error)
 
     def retry(self, cause: str, step: str) -> None:
         """Count a step that is tried again."""
@@ -118,10 +126,10 @@ class Watching:
         """Add up the time in use cases."""
         self.metrics.use_case_seconds.labels(kind).inc(seconds)
 
-    def database(self, kind: str, seconds: float) -> None:
-        """Note how long the database took for the queries of a kind in a batch."""
+    def database(self, kind: str, seconds: float, error: BaseException | None = None) -> None:
+        """Note how long the database took for the queries of a kind in a batch, and why it failed where it did."""
         self.metrics.database_seconds.labels(kind).observe(seconds)
-        self._database_line("db_read", seconds, kind=kind)
+        self._database_line("db_read", seconds, error, kind=kind)
 
     def count(self, deliveries: Sequence[Delivery]) -> None:
         """Count the ends; a log line for each that is no success, and for as many successes as the budget allows.
@@ -170,9 +178,16 @@ class Watching:
             self._untold = 0
         return True
 
-    def _database_line(self, operation: str, seconds: float, **fields: str) -> None:
-        say = self._log.warning if seconds >= self._slow_s else self._log.debug
-        say(operation, duration_ms=round(seconds * 1000, 1), **fields)
+    def _database_line(self, operation: str, seconds: float, error: BaseException | None, **fields: str) -> None:
+        """Say how long it took, and whether it failed. A race that was lost is nobody's fault."""
+        worth_a_warning = seconds >= self._slow_s
+        if error is not None:
+            fields["error"] = type(error).__name__
+            if (code := sqlstate_of(error)) is not None:
+                fields["sqlstate"] = code
+            worth_a_warning |= isinstance(error, Exception) and fault_of(error) is not Fault.CONFLICT
+        say = self._log.warning if worth_a_warning else self._log.debug
+        say(operation, duration_ms=round(seconds * 1000, 1), ok=error is None, **fields)
 
     def _kind(self, delivery: Delivery) -> str:
         request = delivery.request
@@ -182,9 +197,9 @@ class Watching:
         match delivery.end:
             case Applied(status_code=status):
                 return "applied", status, None
-            case Repeated():
+            case Repeated(envelope):
                 self.metrics.replays.labels(kind).inc()
-                return "repeated", 200, None
+                return "repeated", status_of(envelope), None
             case Refused(error):
                 if error.error_code == "RATE_LIMITED":
                     self.metrics.throttled.labels(kind).inc()
@@ -216,6 +231,8 @@ class Watching:
         }
         if code is not None:
             fields["error_code"] = code
+        if isinstance(delivery.end, Applied | Repeated):
+            fields |= _told(delivery.end.envelope, status)
         if isinstance(delivery.replay, Replay):
             origin = delivery.replay.origin
             fields["replay_of"] = f"{origin.topic}/{origin.partition}/{origin.offset}"
@@ -315,6 +332,17 @@ class Watching:
         """A reply topic was closed, or opened again."""
         self.metrics.closed_reply_topics.inc(1 if closed else -1)
         self._log.warning("reply_topic_closed" if closed else "reply_topic_opened")
+
+
+def _told(envelope: bytes, status: int) -> dict[str, object]:
+    """Read out of an envelope what a line tells of it: the error's code, or the ids of what was made."""
+    if status != CREATED and status < SUCCESS_BELOW:
+        return {}
+    data = orjson.loads(envelope)["data"]
+    if status >= SUCCESS_BELOW:
+        return {"error_code": data["error_code"]}
+    told = {name: data[name] for name in ("mnemonic", "version_label", "customer_id") if name in data}
+    return told | {"entity_id": data["id"]} if "id" in data else told
 
 
 class _Budget:
