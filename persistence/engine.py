@@ -7,7 +7,7 @@ arguments, and what an ORM would add is paid per row.
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, cast
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from persistence.faults import Fault, fault_of
+from persistence.faults import ConnectionTimeoutError, Fault, fault_of
 
 
 class Connection(Protocol):
@@ -131,8 +131,15 @@ def database_time() -> Iterator[DatabaseTime]:
 
 @asynccontextmanager
 async def connected(engine: AsyncEngine) -> AsyncIterator[Connection]:
-    """Borrow a connection for single statements. One that fails in any way but by a defect goes back to nobody."""
-    async with engine.connect() as borrowed:
+    """Borrow a connection for single statements. One that fails in any way but by a defect goes back to nobody.
+
+    Raises `ConnectionTimeoutError` where none can be had in time.
+    """
+    async with AsyncExitStack() as stack:
+        try:
+            borrowed = await stack.enter_async_context(engine.connect())
+        except TimeoutError as error:
+            raise ConnectionTimeoutError from error
         started = time.perf_counter()
         try:
             raw = await borrowed.get_raw_connection()

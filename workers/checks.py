@@ -102,7 +102,7 @@ async def when_there(ask: Callable[[], Awaitable[T]]) -> T:
             if fault_of(error) is Fault.SCHEMA_MOVED:
                 msg = "the database has an older schema: run `catalog migrate`"
                 raise StartRefusedError(msg) from None
-            if fault_of(error) is not Fault.TRANSIENT:
+            if fault_of(error) is Fault.DEFECT:
                 raise
             wait = patience.database_away()
             _log.warning("waiting_for_database", wait_ms=round(wait * 1000), exc_info=error)

@@ -42,6 +42,8 @@ class WrongPhaseError(Exception):
 
 _DATA_CLASSES: Final = frozenset({"21", "22", "23", "44", "54", "P0"})
 """Cardinality, data exceptions, constraints, check options, limits of the program, and errors raised by a trigger."""
+_ON_ITS_WAY: Final = frozenset({"42501", "42703", "42P01", "42P05"})
+"""Rights, columns, tables, statements: what a release or an operator may bring, where else the definition is wrong."""
 _QUOTED: Final = re.compile(r"""(["']).*\1""")
 
 
@@ -56,7 +58,8 @@ def failure_of(error: BaseException) -> ChunkFailure:
     code: str | None = getattr(error, "sqlstate", None)
     if code is not None and code[:2] in _DATA_CLASSES:
         return ChunkFailure.DATA
-    match fault_of(error):
+    wrong = code is not None and code[:2] in {"42", "XX"} and code not in _ON_ITS_WAY
+    match Fault.DEFECT if wrong else fault_of(error):
         case Fault.TRANSIENT | Fault.CONFLICT:
             return ChunkFailure.TRANSIENT
         case Fault.TOO_SLOW:
