@@ -3,7 +3,7 @@
 FastStream runs the loop (a batch subscriber with manual acks and no replies of its own), `BatchFlow` decides what
 happens in it. What FastStream and aiokafka would do by themselves is not what the contract asks for:
 
-- Their loop sleeps deaf between two empty fetches; ours waits inside `getmany` and returns when there is something.
+- Their loop sleeps deaf between two empty fetches; ours waits inside `turns.take` and returns when there is something.
 - An error would be met by 5 s of sleep, or by an immediate restart; ours backs off, wakes when told to stop.
 - `ack()` would acknowledge the *positions* of all partitions; ours are explicit offsets of decided records.
 - `nack()` would fetch the same batch again at once; ours pauses as long as the handler said, outside of it.
@@ -37,6 +37,7 @@ from faststream.kafka.subscriber.specification import KafkaSubscriberSpecificati
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 
 from workers.fault_points import FaultPoints
+from workers.kafka import turns
 from workers.kafka.acks import ACK_TIMEOUT_S, Acks
 from workers.kafka.connection import Backoff
 from workers.kafka.observation import EdgeObserver, PartitionHealth
@@ -54,7 +55,7 @@ for rolling back and for acknowledging."""
 MAX_POLL_INTERVAL_S: Final = 300.0
 """A batch that takes longer has aiokafka leave the group."""
 
-_POLL_S: Final = 1.0  # how long one getmany waits: nothing but the pace of the loop's book-keeping
+_POLL_S: Final = 1.0  # how long one fetch waits: nothing but the pace of the loop's book-keeping
 _NO_PROGRESS_WAIT_S: Final = 0.1  # a handler that decides nothing and names no wait must not spin
 _CANCEL_TIMEOUT_S: Final = 2.0  # for a cancelled handler to roll back
 _CLOSE_TIMEOUT_S: Final = 5.0  # for leaving the group and closing sockets
@@ -140,7 +141,7 @@ class BatchFlow:
         self._give_back_what_was_dropped(consumer)
         await self._sit_out_pause()
         try:
-            fetched = await consumer.getmany(timeout_ms=int(_POLL_S * 1000), max_records=self._consumption.max_records)
+            fetched = await turns.take(consumer, _POLL_S, self._consumption.max_records)
         except ConsumerStoppedError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was: count it, wait, ask again
