@@ -10,9 +10,14 @@ Read in aiokafka 0.14, and met again by the tests of this package:
 - `send()` waits up to `request_timeout_ms` for the metadata of an unknown topic, and refuses a record with neither key
   nor value.
 - What was queued cannot be taken back: each attempt of a long outage would leave a copy in the queue.
+- One record that the broker refuses (without a key, to a compacted topic) has the whole batch refused; that the answer
+  names the record is ignored.
+- What is queued for a partition that is gone, as its topic was made anew with fewer, stays queued for ever.
 
 Here a partition that must wait waits alone, metadata is asked for ten times a second at most, sequence numbers of
-refused batches are given back, `post()` never waits for metadata, and `withdraw()` takes back what was never sent.
+refused batches are given back, `post()` never waits for metadata, and `withdraw()` takes back what was never sent. The
+neighbours of a refused record end as `NeighbourRefusedError`, what is for a partition that is gone as
+`PartitionGoneError`: both may be posted again.
 """
 
 import asyncio
@@ -56,6 +61,18 @@ _REFUSED: Final = frozenset({2, 10, 17, 18, 29, 32, 42, 44, 87})
 Delivery: TypeAlias = asyncio.Future[RecordMetadata]
 Queued: TypeAlias = Delivery | KafkaError
 """A message's delivery, or why it will have none."""
+
+
+class PostAgainError(KafkaError):  # type: ignore[misc]
+    """It was not stored, for a reason that does not lie with it."""
+
+
+class NeighbourRefusedError(PostAgainError):
+    """The broker refused another record of its batch."""
+
+
+class PartitionGoneError(PostAgainError):
+    """Its partition does not exist any more: the topic was made anew, with fewer of them."""
 
 
 class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
@@ -167,6 +184,8 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
 
     def drain_by_nodes(self, ignore_nodes: Any, muted_partitions: Any = frozenset()) -> tuple[Any, bool]:  # noqa: ANN401
         nodes, leaderless = super().drain_by_nodes(ignore_nodes, muted_partitions)
+        if leaderless:
+            self._fail_what_is_for_nobody()
         if leaderless and not self._asking:
             self._asking = True
             self._client.force_metadata_update().add_done_callback(self._asked)
@@ -184,6 +203,14 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
                 self._batches[partition] = sent
             else:
                 del self._batches[partition]
+
+    def _fail_what_is_for_nobody(self) -> None:
+        """Fail what is queued for partitions that their topics do not have; one without partitions may be in the making."""
+        for partition in list(self._batches):
+            known = self._cluster.partitions_for_topic(partition.topic)
+            if known and partition.partition not in known:
+                for batch in self._batches.pop(partition):
+                    _fail(batch, PartitionGoneError())
 
     def fail(self, error: KafkaError) -> None:
         self._exception = error
@@ -228,6 +255,10 @@ class _Request(SendProduceReqHandler):  # type: ignore[misc]
         self._holds_node = True
 
     def handle_response(self, response: Any) -> None:  # noqa: ANN401 - aiokafka is untyped
+        for topic, results in response.topics:
+            for partition, code, _, _, _, *told in results:
+                if code in _REFUSED and told:  # from version 8 on
+                    self._spare_neighbours(TopicPartition(topic, partition), {index for index, _ in told[0] or ()})
         super().handle_response(response)
         again = {batch.tp for batch in self._to_reenqueue}
         if again and all(partition.topic in self._sender.slow_topics for partition in again):
@@ -245,6 +276,15 @@ class _Request(SendProduceReqHandler):  # type: ignore[misc]
         if self._holds_node:
             self._holds_node = False
             self._sender._in_flight.discard(self._node_id)  # noqa: SLF001
+
+    def _spare_neighbours(self, partition: TopicPartition, refused: set[int]) -> None:
+        """Tell the records that were refused from those that only were in a batch with them."""
+        batch = self._batches.get(partition)
+        if batch is None or not refused:
+            return
+        for index, (future, _) in enumerate(batch._msg_futures):  # noqa: SLF001 - no public way to its records
+            if index not in refused and not future.done():
+                future.set_exception(NeighbourRefusedError())
 
     def _give_back_sequence(self, partition: TopicPartition, code: int) -> None:
         """A batch refused at its first attempt was not stored, and nothing of its partition was sent after it."""

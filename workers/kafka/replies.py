@@ -3,7 +3,7 @@
 All topics of a batch are published to at once, each by itself. What a topic may do to its own replies:
 
 - It is missing from a fresh look-up, or closed to us: its replies are undeliverable at once.
-- It refuses a message for good: that message is undeliverable.
+- It refuses a message for good: that message is undeliverable, and none beside it.
 - It takes none for 5 s of our running while ours work, no other broker has taken it over meanwhile, and nothing comes
   through once its brokers have answered: it is closed, and its replies are undeliverable at once while it is probed
   every second, by what it has not taken yet (or by a look-up, where nothing is left). The batch that meets it first
@@ -27,7 +27,7 @@ from aiokafka import errors
 from workers.kafka.connection import refusal
 from workers.kafka.observation import EdgeObserver
 from workers.kafka.patience import patience
-from workers.kafka.producer import Delivery, PatientProducer, Queued
+from workers.kafka.producer import Delivery, PatientProducer, PostAgainError, Queued
 from workers.kafka.topic_list import NOT_AUTHORISED, TopicList
 from workers.ports import BrokerAwayError, Message, Undeliverable
 
@@ -100,6 +100,17 @@ class _Closed:
 
 
 @dataclass(slots=True)
+class _Unsettled:
+    """What has to be posted again: in halves what is too large or refused, perhaps only together; the spared as they
+    are; the faulty by another producer."""
+
+    too_large: list[int] = field(default_factory=list)
+    refused: list[int] = field(default_factory=list)
+    spared: list[int] = field(default_factory=list)
+    faulty: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
 class _Topic:
     """One batch's messages for one topic."""
 
@@ -118,28 +129,33 @@ class _Topic:
         self.undeliverable += [Undeliverable(index, reason) for index in refused]
         self.unsettled.difference_update(refused)
 
-    def settle(
-        self, indices: Sequence[int], results: Sequence[errors.KafkaError | None]
-    ) -> tuple[list[int], list[int]]:
-        """Settle what can be; return what is too large (perhaps only together), and what needs another producer."""
-        too_large: list[int] = []
-        again: list[int] = []
+    def settle(self, indices: Sequence[int], results: Sequence[errors.KafkaError | None]) -> "_Unsettled":
+        """Settle what can be; return what has to be posted again."""
+        left = _Unsettled()
         for index, error in zip(indices, results, strict=True):
             if error is None:
                 self.taken = True
                 self.unsettled.discard(index)
             elif isinstance(error, _TOO_LARGE):
-                too_large.append(index)
+                left.too_large.append(index)
+            elif isinstance(error, PostAgainError):
+                left.spared.append(index)
             elif isinstance(error, _FAULTS):
-                again.append(index)
+                left.faulty.append(index)
             elif isinstance(error, errors.TopicAuthorizationFailedError):
                 self.refuse((index,), NOT_AUTHORISED)
             elif error.retriable or isinstance(error, errors.KafkaTimeoutError):
                 self.stuck = True
-            else:
-                _log.warning("message_refused", topic=self.name, error=type(error).__name__)
+            elif isinstance(error, errors.InvalidTopicError):
                 self.refuse((index,), TAKES_NONE)
-        return too_large, again
+            else:
+                left.refused.append(index)
+        if len(indices) == 1 or left.spared:  # else it may be one of them that had all of them refused
+            for index in left.refused:
+                _log.warning("message_refused", topic=self.name)
+                self.refuse((index,), TAKES_NONE)
+            left.refused = []
+        return left
 
     def look_at_rest(self) -> None:
         """Settle what was taken, after waiting for all of it was given up."""
@@ -319,17 +335,17 @@ class Publisher:
                 topic.look_at_rest()
                 topic.refuse(sorted(topic.unsettled), gone.reason)
                 return gone.reason
-            too_large, again = topic.settle(todo, results)
+            left = topic.settle(todo, results)
             if len(todo) == 1:
-                topic.refuse(too_large, TOO_LARGE)
-            elif too_large:
-                middle = (len(too_large) + 1) // 2
-                for part in (too_large[:middle], too_large[middle:]):
-                    await self._deliver(topic, part, messages)
-            if not again:
+                topic.refuse(left.too_large, TOO_LARGE)
+                left.too_large = []
+            for part in (*_halves(left.too_large), *_halves(left.refused), left.spared):
+                if part and (missing := await self._deliver(topic, part, messages)) is not None:
+                    return missing
+            if not left.faulty:
                 return None
             await self._replace(producer)
-            todo = again
+            todo = left.faulty
         topic.stuck = True
         return None
 
@@ -503,6 +519,11 @@ class Replies:
     async def publish(self, replies: Sequence[Message]) -> Sequence[Undeliverable]:
         """Publish a batch's replies, at most about 7 s. Raise BrokerAwayError when the broker takes nothing."""
         return await self._publisher.publish(replies, closable=True) if replies else ()
+
+
+def _halves(indices: list[int]) -> tuple[list[int], list[int]]:
+    middle = (len(indices) + 1) // 2
+    return indices[:middle], indices[middle:]
 
 
 def _error(delivery: Delivery) -> errors.KafkaError | None:
