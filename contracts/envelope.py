@@ -41,10 +41,17 @@ class Envelope:
             return failure(
                 ResponseTooLargeError(
                     "The response is too large to be sent",
-                    {"response_bytes": len(body), "limit_bytes": MAX_REPLY_BYTES, "remedy": "ask for a smaller page"},
+                    {"response_bytes": len(body), "limit_bytes": MAX_REPLY_BYTES, "remedy": self._remedy()},
                 )
             ).encode()
         return body
+
+    def _remedy(self) -> str:
+        """Say what the caller can do about a reply that is too large."""
+        if isinstance(self.data, Page):
+            fits = max(1, len(self.data.items) // 2)
+            return f"ask for a smaller page: for example with a page size or limit of {fits}"
+        return "ask for the parts by queries of their own; a command took effect"
 
 
 def _as_text(value: object) -> str:

@@ -54,6 +54,8 @@ class Keys:
     """Mnemonics of products that are changed, created or deleted."""
     products_deleted: Sequence[str] = ()
     """Those of them that would be deleted: whether something refers to them is counted."""
+    products_sized: Sequence[str] = ()
+    """Those of them whose size has to be known: the command may make them larger."""
     products_held: Sequence[str] = ()
     """Mnemonics of products that are read, with their rules, and must not vanish."""
     product_versions: Sequence[tuple[str, str]] = ()

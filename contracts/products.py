@@ -366,12 +366,20 @@ class ProductDataResult:
     rules: Sequence[RuleVerdictResult]
 
 
-def _changes(command: CreateProduct | UpdateProduct) -> Keys:
+def _creates(command: CreateProduct) -> Keys:
     return Keys(products=(command.mnemonic,))
 
 
+def _updates(command: UpdateProduct) -> Keys:
+    return Keys(products=(command.mnemonic,), products_sized=(command.mnemonic,))
+
+
 def _changes_version(command: AddProductVersion | EndProductVersion) -> Keys:
-    return Keys(products=(command.mnemonic,), product_versions=((command.mnemonic, command.version_label),))
+    return Keys(
+        products=(command.mnemonic,),
+        products_sized=(command.mnemonic,),
+        product_versions=((command.mnemonic, command.version_label),),
+    )
 
 
 def _imports(command: ImportProducts) -> Keys:
@@ -397,7 +405,7 @@ COMMANDS = (
             Version(2, CreateProduct),
         ),
         result=ProductResult,
-        keys=_changes,
+        keys=_creates,
     ),
     Kind(
         "update_product",
@@ -407,7 +415,7 @@ COMMANDS = (
         "update",
         (Version(1, UpdateProduct),),
         result=ProductResult,
-        keys=_changes,
+        keys=_updates,
     ),
     Kind(
         "delete_product",

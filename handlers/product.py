@@ -109,6 +109,19 @@ class ProductDetail:
     versions: Sequence[tuple[ProductVersion, Sequence[Item]]]
 
 
+@dataclass(frozen=True, slots=True)
+class OversizedProduct:
+    """A product that is too large to be shown, and therefore was not loaded; its bytes as `get_product` shows it."""
+
+    id: str
+    mnemonic: str
+    bytes: int
+
+
+Shown = ProductDetail | OversizedProduct | None
+"""What a query gets of a product that there is; None: others before it are as much as is loaded at once, ask again."""
+
+
 class ProductRepository(Protocol):
     """Products as a command sees them. What is saved is seen by the messages after it in the batch."""
 
@@ -144,6 +157,10 @@ class ProductRepository(Protocol):
         """Change a version's last day."""
         ...
 
+    async def size_of(self, product: Product) -> int:
+        """Return how many bytes `get_product` would show of it, as it was saved last."""
+        ...
+
     async def rules_of(self, product: Product) -> RuleSet:
         """Return the product's rules."""
         ...
@@ -176,11 +193,11 @@ class ProductPage:
 class ProductReader(Protocol):
     """Products as a query sees them: many at once, of one moment."""
 
-    async def get_many(self, mnemonics: Sequence[str]) -> dict[str, ProductDetail]:
+    async def get_many(self, mnemonics: Sequence[str]) -> dict[str, Shown]:
         """Find products by mnemonic; a number of statements that does not depend on how many are asked for."""
         ...
 
-    async def get_many_by_id(self, product_ids: Sequence[str]) -> dict[str, ProductDetail]:
+    async def get_many_by_id(self, product_ids: Sequence[str]) -> dict[str, Shown]:
         """Find products by id; a number of statements that does not depend on how many are asked for."""
         ...
 

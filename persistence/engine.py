@@ -6,7 +6,7 @@ arguments, and what an ORM would add is paid per row.
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -31,6 +31,10 @@ class Connection(Protocol):
 
     async def fetchrow(self, query: str, *args: object) -> Any: ...  # noqa: ANN401
     async def fetchval(self, query: str, *args: object, timeout: float | None = None) -> Any: ...  # noqa: ANN401, ASYNC109
+    def cursor(self, query: str, *args: object, prefetch: int | None = None) -> AsyncIterable[Any]:
+        """Run one statement within a transaction; its rows come `prefetch` at a time, as they are asked for."""
+        ...
+
     def is_in_transaction(self) -> bool: ...
 
 

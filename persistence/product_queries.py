@@ -13,15 +13,18 @@ import orjson
 from handlers.page import Found
 from handlers.product import (
     Item,
+    OversizedProduct,
     Product,
     ProductDetail,
     ProductPage,
     ProductSearch,
     ProductVersion,
     RuleSet,
+    Shown,
 )
+from handlers.product_size import MAX_SHOWN_BYTES
 from persistence import counters
-from persistence.engine import Connection, Engine, connected
+from persistence.engine import Connection, Engine, connected, transaction
 from persistence.like import contains
 from persistence.phases import (
     PRODUCT_CATALOG,
@@ -32,7 +35,8 @@ from persistence.phases import (
     known_phases,
     read_phases,
 )
-from persistence.products import RULES, RULES_ORDER, product_columns, product_of, rule_sets_of
+from persistence.product_sizes import ProductMovedError, keep, measure
+from persistence.products import KNOWN_BYTES, RULES, RULES_ORDER, product_columns, product_of, rule_sets_of
 
 COUNT_BOUND: Final = 1000
 """Filtered lists are counted up to here; beyond it their total_count is null."""
@@ -107,20 +111,60 @@ _VERSIONS: Final = """
 (select json_agg(json_build_array(v.id, v.version_label, v.start_date, v.end_date, v.created_at at time zone 'UTC',
     (select json_agg(json_build_array(i.name, i.position, i.attributes) order by i.position, i.ordinal)
      from product_version_items i where i.version_id = v.id)) order by v.start_date)
- from product_versions v where v.product_id = p.id)::text as versions"""
+ from product_versions v where v.product_id = p.id)::text"""
 
 
 def _columns(columns: CatalogueColumns) -> str:
     return f"{product_columns(f'p.{columns.read}::text')}, {_PHASE}"
 
 
-def details_by(condition: str) -> Callable[[CatalogueColumns], str]:
-    """Write the statement that reads products with versions and items."""
-    return lambda columns: f"select {_columns(columns)}, {_VERSIONS} from products p where {condition}"
+GUESSED_ITEMS: Final = 10_000
+"""A size that is not known is guessed, as the JSON texts of so many items: some 50 ms at most. A product with more, or
+one that may be too large, is measured row by row, and its size kept."""
+BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+"""How many bytes of products one statement loads, the first product apart."""
+
+_GUESS: Final = f"""
+(select case when count(*) > {GUESSED_ITEMS} then {MAX_SHOWN_BYTES + 1} else coalesce(sum(bytes), 0) end from (
+   select octet_length(i.attributes::text) + octet_length(i.name) as bytes
+   from product_versions v join product_version_items i on i.version_id = v.id
+   where v.product_id = p.id limit {GUESSED_ITEMS + 1}) as items)"""
 
 
-DETAILS_BY_MNEMONIC: Final = details_by("p.mnemonic = any($1::text[])")
-DETAILS_BY_ID: Final = details_by("p.id = any($1::uuid[])")
+def details_by(key: str, kind: str) -> Callable[[CatalogueColumns], str]:
+    """Write the statement that reads products with versions and items, in the order of the keys $1.
+
+    `fits` is false for one that is too large to be shown, or may be: it comes without catalogue and versions. It is
+    null for one that has to be asked for again, since those before it are as much as is loaded at once.
+    """
+    return lambda columns: (
+        f"""
+select {product_columns(f"case when s.fits then p.{columns.read}::text end")}, {_PHASE}, s.known_bytes, s.fits,
+  case when s.fits then {_VERSIONS} end as versions
+from (
+  select b.place, b.id, b.known_bytes,
+    case when b.bytes > {MAX_SHOWN_BYTES} then false
+      when sum(b.bytes) over (order by b.place) - b.bytes <= {BYTES_AT_ONCE} then true end as fits
+  from (
+    select a.place, p.id, {KNOWN_BYTES} as known_bytes,
+      coalesce({KNOWN_BYTES}, {_GUESS}) as bytes
+    from unnest($1::{kind}[]) with ordinality as a(key, place) join products p on p.{key} = a.key) as b) as s
+join products p on p.id = s.id
+order by s.place"""
+    )
+
+
+DETAILS_BY_MNEMONIC: Final = details_by("mnemonic", "text")
+DETAILS_BY_ID: Final = details_by("id", "uuid")
+
+
+def _detail_alone(columns: CatalogueColumns) -> str:
+    return f"select {_columns(columns)}, {_VERSIONS} as versions from products p where p.id = $1::uuid"
+
+
+def _head_alone(columns: CatalogueColumns) -> str:
+    return f"select {_columns(columns)} from products p where p.id = $1::uuid"
+
 
 _ALL: Final = f"select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.PRODUCTS}'"
 
@@ -161,29 +205,64 @@ LIST_AFTER: Final = page_of_products("true", _ALL, "and (n.created_at, n.id) < (
 
 
 class ProductTable:
-    """Products as queries see them."""
+    """Products as queries see them.
 
-    def __init__(self, engine: Engine, reads: CatalogueReads) -> None:
+    `primary` is where a size is kept that a query had to measure.
+    """
+
+    def __init__(self, engine: Engine, reads: CatalogueReads, primary: Engine) -> None:
         self._engine = engine
         self._reads = reads
+        self._primary = primary
 
-    async def get_many(self, mnemonics: Sequence[str]) -> dict[str, ProductDetail]:
-        """Find products by mnemonic, with versions and items; one statement."""
-        return {detail.product.mnemonic: detail for detail in await self._details(DETAILS_BY_MNEMONIC, mnemonics)}
+    async def get_many(self, mnemonics: Sequence[str]) -> dict[str, Shown]:
+        """Find products by mnemonic, with versions and items; one statement, in the order of the keys."""
+        return {row["mnemonic"]: shown for row, shown in await self._details(DETAILS_BY_MNEMONIC, mnemonics)}
 
-    async def get_many_by_id(self, product_ids: Sequence[str]) -> dict[str, ProductDetail]:
-        """Find products by id, with versions and items; one statement."""
-        return {detail.product.id: detail for detail in await self._details(DETAILS_BY_ID, product_ids)}
+    async def get_many_by_id(self, product_ids: Sequence[str]) -> dict[str, Shown]:
+        """Find products by id, with versions and items; one statement, in the order of the keys."""
+        return {row["id"]: shown for row, shown in await self._details(DETAILS_BY_ID, product_ids)}
 
     async def _details(
         self, statement: Callable[[CatalogueColumns], str], keys: Sequence[str]
-    ) -> Sequence[ProductDetail]:
+    ) -> Sequence[tuple[Any, Shown]]:
         if not keys:
             return ()
         async with connected(self._engine) as connection:
-            rows = await self._reads.fetch(connection, statement, list(set(keys)))
-            await self._reads.sample(connection, [row["id"] for row in rows])
-        return [ProductDetail(product_of(row), _versions(row["versions"])) for row in rows]
+            rows = await self._reads.fetch(connection, statement, list(dict.fromkeys(keys)))
+            await self._reads.sample(connection, [row["id"] for row in rows if row["fits"]])
+        shown: list[tuple[Any, Shown]] = []
+        may_measure = True
+        for row in rows:
+            if row["fits"]:
+                shown.append((row, ProductDetail(product_of(row), _versions(row["versions"]))))
+            elif row["fits"] is None:
+                shown.append((row, None))
+            elif row["known_bytes"] is not None:
+                shown.append((row, OversizedProduct(row["id"], row["mnemonic"], row["known_bytes"])))
+            else:
+                shown.append((row, await self._measured(row["id"]) if may_measure else None))
+                may_measure = False
+        return shown
+
+    async def _measured(self, product_id: str) -> Shown:
+        """Measure a product and keep its size, so that this is paid once; load it where it is not too large."""
+        async with transaction(self._engine) as connection:
+            rows = await self._reads.fetch(connection, _head_alone, product_id)
+            if not rows:
+                return None
+            product = product_of(rows[0])
+            try:
+                size = (await measure(connection, [product]))[product_id]
+            except ProductMovedError:
+                return None
+        async with connected(self._primary) as connection:
+            await keep(connection, product, size)
+        if size > MAX_SHOWN_BYTES:
+            return OversizedProduct(product_id, product.mnemonic, size)
+        async with connected(self._engine) as connection:
+            rows = await self._reads.fetch(connection, _detail_alone, product_id)
+        return ProductDetail(product_of(rows[0]), _versions(rows[0]["versions"])) if rows else None
 
     async def list_page(self, page: ProductPage) -> Found[Product]:
         """Find a page, newest first; the page and its count are of one snapshot."""

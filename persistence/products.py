@@ -9,15 +9,17 @@ from typing import Any, Final, Literal
 import orjson
 
 from handlers.product import PRODUCT_SPACE, Item, Product, ProductVersion, Rule, RuleSet
+from handlers.product_size import change_bytes, day_bytes, head_bytes, version_bytes
 from persistence import counters
 from persistence.cache import cache_key
 from persistence.counters import CounterDeltas
 from persistence.engine import Connection
 from persistence.faults import StaleReadError
-from persistence.identity_map import IdentityMap, Journal
+from persistence.identity_map import IdentityMap, Journal, UndeclaredKeyError
 from persistence.legacy_rules import read_rules
 from persistence.phases import CatalogueColumns, count_drift
 from persistence.product_holds import ProductHolds
+from persistence.product_sizes import keep_many, measure
 from persistence.rowset import RowSet
 
 MNEMONIC_SPACE: Final = "mnemonic"
@@ -34,6 +36,10 @@ def product_columns(catalogue: str) -> str:
         "p.id::text, p.mnemonic, p.overview, p.is_confidential, p.category, p.tags::text as tags,"
         f" {catalogue} as catalog, p.version, p.created_at, p.updated_at"
     )
+
+
+KNOWN_BYTES: Final = "case when p.answer_bytes_version = p.version then p.answer_bytes end"
+"""A product's size as `get_product` shows it; null where it is not known."""
 
 
 def product_of(row: Any) -> Product:  # noqa: ANN401 - asyncpg's Record has no types
@@ -112,6 +118,8 @@ _FIELDS: Final = {
     "version": "integer",
     "created_at": "timestamptz",
     "updated_at": "timestamptz",
+    "answer_bytes": "integer",
+    "answer_bytes_version": "integer",
 }
 _VERSION_ROWS: Final = RowSet(
     "product_versions",
@@ -161,7 +169,9 @@ def _updating(columns: CatalogueColumns) -> str:
     A catalogue that was not changed (null) stays as it stands in the column that is read, whatever that is. The column
     that is only written then follows it, by an expression of the row's own: also where it was stale.
     """
-    sets = {name: f"r.{name}" for name in ("overview", "is_confidential", "category", "tags", "version", "updated_at")}
+    own = ("overview", "is_confidential", "category", "tags", "version", "updated_at", "answer_bytes")
+    sets = {name: f"r.{name}" for name in own}
+    sets["answer_bytes_version"] = "r.version"
     sets["old_validations"] = "case when r.new_rules then null else t.old_validations end"
     if _OLD in columns.written:
         sets[_OLD] = f"coalesce(r.catalog, t.{_OLD})"
@@ -173,8 +183,8 @@ def _updating(columns: CatalogueColumns) -> str:
     return f"""
         update products t set {", ".join(f"{name} = {value}" for name, value in sets.items())}
         from unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[], $5::jsonb[], $6::integer[], $7::timestamptz[],
-          $8::text[], $9::boolean[])
-          as r(id, overview, is_confidential, category, tags, version, updated_at, catalog, new_rules)
+          $8::text[], $9::boolean[], $10::integer[])
+          as r(id, overview, is_confidential, category, tags, version, updated_at, catalog, new_rules, answer_bytes)
         where t.id = r.id"""
 
 
@@ -183,6 +193,7 @@ class DeclaredProducts:
     """What the messages of a batch declared, as mnemonics: see `contracts.kinds.Keys`."""
 
     changed: Sequence[str]
+    sized: Collection[str]
     deleted: Collection[str]
     held: Sequence[str]
     """Those whose rows must not vanish, whether they are read or not."""
@@ -209,6 +220,8 @@ class ProductBatch:
         self._versions: IdentityMap[str, tuple[ProductVersion, ...]] = IdentityMap(journal, "versions of products")
         self._items: IdentityMap[str, tuple[Item, ...]] = IdentityMap(journal, "items of versions")
         self._rules: IdentityMap[str, RuleSet] = IdentityMap(journal, "rules of products")
+        self._sizes: IdentityMap[str, int] = IdentityMap(journal, "sizes of products")
+        self._measured: dict[str, tuple[str, int, int]] = {}
         self._holds = holds
         self._outdate = outdate
         self._catalogues: Mapping[str, tuple[str, str | None]] = {}
@@ -224,6 +237,9 @@ class ProductBatch:
         if before is None or before.id != product.id:
             self._versions.set(product.id, ())
             self._rules.set(product.id, RuleSet(product.id, None, ()))
+            self._sizes.set(product.id, head_bytes(product))
+        else:
+            self._add_bytes(product.id, change_bytes(before, product))
         self._products.set(product.mnemonic, product)
         self._outdate(cache_key(PRODUCT_SPACE, product.mnemonic))
 
@@ -246,14 +262,29 @@ class ProductBatch:
 
     async def add_version(self, product: Product, version: ProductVersion, items: Sequence[Item]) -> None:
         """Insert a version with its items."""
-        versions = (*(self._versions.get(product.id) or ()), version)
-        self._versions.set(product.id, tuple(sorted(versions, key=lambda one: one.start_date)))
+        others = self._versions.get(product.id) or ()
+        self._versions.set(product.id, tuple(sorted((*others, version), key=lambda one: one.start_date)))
         self._items.set(version.id, tuple(items))
+        self._add_bytes(product.id, version_bytes(version, items, len(others)))
 
     async def change_version(self, product: Product, version: ProductVersion) -> None:
         """Change a version's last day."""
         versions = self._versions.get(product.id) or ()
-        self._versions.set(product.id, tuple(version if one.id == version.id else one for one in versions))
+        before = next(one for one in versions if one.id == version.id)
+        self._versions.set(product.id, tuple(version if one is before else one for one in versions))
+        self._add_bytes(product.id, day_bytes(version.end_date) - day_bytes(before.end_date))
+
+    async def size_of(self, product: Product) -> int:
+        """Return how many bytes `get_product` would show; that it has to be known must have been declared."""
+        size = self._sizes.get(product.id)
+        if size is None:
+            raise UndeclaredKeyError("sizes of products: a key was touched that the kind did not declare")
+        return size
+
+    def _add_bytes(self, product_id: str, more: int) -> None:
+        size = self._sizes.get(product_id)
+        if size is not None:
+            self._sizes.set(product_id, size + more)
 
     async def rules_of(self, product: Product) -> RuleSet:
         """Return the rules of a product that is held, or whose rules were declared."""
@@ -282,10 +313,19 @@ class ProductBatch:
         self._products.load(products, mnemonics)
         if len(columns.written) > 1:
             self._catalogues = {row["id"]: (row["old_text"], row["new_text"]) for row in rows if row["changes"]}
+        await self._load_sizes(connection, rows, declared.sized)
         await self._load_versions(connection, products, declared.versions)
         await self._load_rules(connection, products, declared.rules)
         deleted = [product.id for mnemonic, product in products.items() if mnemonic in declared.deleted]
         await self._holds.load(connection, sorted(deleted))
+
+    async def _load_sizes(self, connection: Connection, rows: Sequence[Any], sized: Collection[str]) -> None:
+        """Take in the sizes that are known, and measure the others that have to be known."""
+        sizes = {row["id"]: row["known_bytes"] for row in rows if row["known_bytes"] is not None}
+        unknown = [product_of(row) for row in rows if row["id"] not in sizes and row["mnemonic"] in sized]
+        measured = await measure(connection, unknown)
+        self._measured = {one.id: (one.id, measured[one.id], one.version) for one in unknown}
+        self._sizes.load(sizes | measured, [row["id"] for row in rows])
 
     async def _load_versions(
         self, connection: Connection, products: Mapping[str, Product], named: Sequence[tuple[str, str]]
@@ -362,8 +402,10 @@ class ProductBatch:
                         after.updated_at,
                         catalog,
                         after.id in rules,
+                        self._sizes.get(after.id),
                     )
                 )
+                self._measured.pop(after.id, None)
             else:
                 new.append(after)
         if changed:
@@ -381,11 +423,14 @@ class ProductBatch:
                     one.version,
                     one.created_at,
                     one.updated_at,
+                    self._sizes.get(one.id),
+                    one.version,
                     *[_text(one.catalog)] * len(columns.written),
                 )
                 for one in sorted(new, key=lambda one: one.mnemonic)
             ],
         )
+        await keep_many(connection, sorted(self._measured.values()))
 
     async def _write_versions(self, connection: Connection, living: Collection[str]) -> None:
         ended, new, items = [], [], []
@@ -464,7 +509,7 @@ def _lock(mode: LockMode, columns: CatalogueColumns) -> str:
             f", {changes} and p.{_NEW} is not null as changes"
         )
     return f"""
-        select {product_columns(read)}{both}
+        select {product_columns(read)}, {KNOWN_BYTES} as known_bytes{both}
         from products p where p.mnemonic = any($1::text[]) order by p.id {mode}"""
 
 

@@ -29,8 +29,8 @@ class TableReaders:
     ) -> None:
         catalogue = catalogue or CatalogueReads()
         self.customers = CustomerTable(reading)
-        self.products = ProductTable(reading, catalogue)
-        self.primary_products = ProductTable(primary, catalogue)
+        self.products = ProductTable(reading, catalogue, primary)
+        self.primary_products = ProductTable(primary, catalogue, primary)
         self.orders = OrderTable(reading)
         self.summaries = SummaryTable(reading)
         self.outcomes = OutcomeTable(primary)

@@ -83,6 +83,7 @@ class BatchUnitOfWork:
         ordered = await self.orders.peek(self._connection, orders)
         products = DeclaredProducts(
             changed=_sorted(key.products for key in keys),
+            sized=frozenset(chain.from_iterable(key.products_sized for key in keys)),
             deleted=frozenset(chain.from_iterable(key.products_deleted for key in keys)),
             held=_sorted([*(key.products_held for key in keys), *ordered.values()]),
             versions=sorted({pair for key in keys for pair in key.product_versions}),

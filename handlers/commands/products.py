@@ -43,6 +43,7 @@ from handlers.product import (
     version_not_found,
     version_overlaps,
 )
+from handlers.product_size import MAX_PRODUCT_BYTES, product_too_large, stamp_bytes
 from handlers.result import Failure, Result, Success
 from handlers.rules import first_problem
 from handlers.unit_of_work import UnitOfWork
@@ -80,7 +81,7 @@ async def create_product(command: CreateProduct, uow: UnitOfWork, context: Conte
 
 
 async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Context) -> Result:
-    """200; 404; 409 for another version; neutral when there is nothing to change."""
+    """200; 404; 409 for another version; 400 beyond the size of a product; neutral when there is nothing to change."""
     product = await uow.products.find(command.mnemonic)
     if product is None:
         return Failure(product_not_found(command.mnemonic))
@@ -103,8 +104,23 @@ async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Conte
     if changed == product and same_json(changed.catalog, product.catalog):
         return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
     changed = _touched(changed, context)
+    size = await uow.products.size_of(product)
     await uow.products.save(changed)
-    return Success(updated(RESOURCE, product.mnemonic, product_result(changed)))
+    return await _unless_too_large(
+        product, size, changed, uow, Success(updated(RESOURCE, product.mnemonic, product_result(changed)))
+    )
+
+
+async def _unless_too_large(
+    before: Product, size_before: int, after: Product, uow: UnitOfWork, done: Success
+) -> Result:
+    """Refuse what made a product larger than it may be; one that was larger already may become smaller.
+
+    What every change writes, the version's number and the time, is not what makes it larger.
+    """
+    size = await uow.products.size_of(after)
+    has_grown = size - stamp_bytes(after) > size_before - stamp_bytes(before)
+    return Failure(product_too_large(after, size)) if size > MAX_PRODUCT_BYTES and has_grown else done
 
 
 async def delete_product(command: DeleteProduct, uow: UnitOfWork, _: Context) -> Result:
@@ -125,7 +141,7 @@ async def delete_product(command: DeleteProduct, uow: UnitOfWork, _: Context) ->
 
 
 async def add_product_version(command: AddProductVersion, uow: UnitOfWork, context: Context) -> Result:
-    """201 the version; 404; 409 for a taken label, or days that another version has; 400 beyond 200 versions."""
+    """201 the version; 404; 409 for a taken label, or days of another; 400 beyond 200 versions or the size."""
     product = await uow.products.find(command.mnemonic)
     if product is None:
         return Failure(product_not_found(command.mnemonic))
@@ -144,11 +160,12 @@ async def add_product_version(command: AddProductVersion, uow: UnitOfWork, conte
             )
         )
     items = [Item(item.name, item.position, item.attributes) for item in command.items]
+    changed = _touched(product, context)
+    size = await uow.products.size_of(product)
     await uow.products.add_version(product, version, items)
-    await uow.products.save(_touched(product, context))
-    return Success(
-        created(VERSION_RESOURCE, _named(product, version), product_version_result(version, items)),
-    )
+    await uow.products.save(changed)
+    done = Success(created(VERSION_RESOURCE, _named(product, version), product_version_result(version, items)))
+    return await _unless_too_large(product, size, changed, uow, done)
 
 
 async def end_product_version(command: EndProductVersion, uow: UnitOfWork, context: Context) -> Result:
@@ -169,13 +186,16 @@ async def end_product_version(command: EndProductVersion, uow: UnitOfWork, conte
                 [{"field": "end_date", "message": "The end should not be before the start", "type": "date_range"}]
             )
         )
-    changed = replace(version, end_date=command.end_date)
-    overlapped = overlapped_by(changed, versions)
+    ended = replace(version, end_date=command.end_date)
+    overlapped = overlapped_by(ended, versions)
     if overlapped is not None:
         return Failure(version_overlaps(product.mnemonic, version.label, overlapped))
-    await uow.products.change_version(product, changed)
-    await uow.products.save(_touched(product, context))
-    return Success(updated(VERSION_RESOURCE, _named(product, changed), product_version_result(changed, items)))
+    changed = _touched(product, context)
+    size = await uow.products.size_of(product)
+    await uow.products.change_version(product, ended)
+    await uow.products.save(changed)
+    done = Success(updated(VERSION_RESOURCE, _named(product, ended), product_version_result(ended, items)))
+    return await _unless_too_large(product, size, changed, uow, done)
 
 
 def _named(product: Product, version: ProductVersion) -> str:

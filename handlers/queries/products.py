@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC
+from enum import Enum
 from typing import Final
 
 import orjson
@@ -23,52 +24,109 @@ from handlers.context import Context
 from handlers.page import page_of, read_cursor
 from handlers.product import (
     PRODUCT_SPACE,
-    ProductDetail,
+    OversizedProduct,
     ProductPage,
     ProductSearch,
+    Shown,
     product_detail_result,
     product_id_not_found,
     product_not_found,
     product_result,
 )
+from handlers.product_size import MAX_SHOWN_BYTES, product_not_shown
 from handlers.queries.asked import Asked
 from handlers.readers import Readers
 from handlers.result import Failure, Result, Success
 from handlers.rules import MAX_STEPS, StepBudget, Verdict
+
+ANSWERED_AT_ONCE: Final = 16 * 1024 * 1024
+"""How many bytes of products are answered together, the first apart; the others are asked for again."""
+
+
+class _Later(Enum):
+    """That a product is there, and was not loaded since others before it are enough at once."""
+
+    LATER = "later"
+
 
 STEPS_AT_ONCE: Final = 2 * MAX_STEPS
 """Of all queries that are answered together: about 0.2 s, at the very worst 1.5 s."""
 
 
 async def get_products(asked: Sequence[Asked[GetProduct]], readers: Readers) -> Sequence[Result]:
-    """200 the product with its versions; 404. By mnemonic from the cache, by id in a constant number of statements."""
+    """200 the product with its versions; 404; 413 for one of before that is too large to be sent.
 
-    async def load(mnemonics: Sequence[str]) -> Mapping[str, bytes]:
-        found = await readers.primary_products.get_many(mnemonics)
-        return {mnemonic: _encoded(detail) for mnemonic, detail in found.items()}
+    By mnemonic from the cache, by id in a constant number of statements. The first ones are answered where all of them
+    would be too much to be loaded at once.
+    """
+    shelf = _Shelf(readers)
+    await shelf.take([one.query for one in asked])
+    answers: list[Result] = []
+    answered_bytes = 0
+    for one in asked:
+        body = shelf.look(one.query)
+        while body is _Later.LATER and not answers:  # the first is always answered
+            await shelf.take([one.query])
+            body = shelf.look(one.query)
+        if body is _Later.LATER or answered_bytes > ANSWERED_AT_ONCE:
+            break
+        answers.append(_answer(one.query, body))
+        answered_bytes += len(body) if isinstance(body, bytes) else 0
+    return answers
 
-    mnemonics = {one.query.mnemonic for one in asked if one.query.mnemonic is not None}
-    ids = {one.query.product_id for one in asked if one.query.product_id is not None}
-    shown = await readers.cache.get_many(PRODUCT_SPACE, sorted(mnemonics), load) if mnemonics else {}
-    by_id = await readers.products.get_many_by_id(sorted(ids)) if ids else {}
-    return [_answer(one.query, shown, by_id) for one in asked]
+
+class _Shelf:
+    """The products that a batch of queries asks for, as JSON."""
+
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
+        self._by_mnemonic: dict[str, bytes | OversizedProduct | _Later] = {}
+        self._by_id: dict[str, bytes | OversizedProduct | _Later | None] = {}
+
+    async def take(self, queries: Sequence[GetProduct]) -> None:
+        """Load as much of what is asked for, in its order, as may be loaded at once."""
+        mnemonics = list(dict.fromkeys(query.mnemonic for query in queries if query.mnemonic is not None))
+        ids = list(dict.fromkeys(query.product_id for query in queries if query.product_id is not None))
+        if mnemonics:
+            for mnemonic in mnemonics:
+                self._by_mnemonic.pop(mnemonic, None)
+            cached = await self._readers.cache.get_many(PRODUCT_SPACE, mnemonics, self._load)
+            self._by_mnemonic.update(cached)
+        if ids:
+            found = await self._readers.products.get_many_by_id(ids)
+            self._by_id.update({one: _shown(found[one]) if one in found else None for one in ids})
+
+    async def _load(self, mnemonics: Sequence[str]) -> Mapping[str, bytes]:
+        """Load what is not cached; what is too large to be sent, or to be loaded now, is not kept."""
+        found = {name: _shown(one) for name, one in (await self._readers.primary_products.get_many(mnemonics)).items()}
+        self._by_mnemonic.update(found)
+        return {name: body for name, body in found.items() if isinstance(body, bytes)}
+
+    def look(self, query: GetProduct) -> "bytes | OversizedProduct | _Later | None":
+        """Return what is asked for; None where there is none."""
+        if query.mnemonic is not None:
+            return self._by_mnemonic.get(query.mnemonic)
+        return self._by_id.get(query.product_id or "")
 
 
-def _encoded(detail: ProductDetail) -> bytes:
-    return orjson.dumps(product_detail_result(detail), option=orjson.OPT_UTC_Z)
-
-
-def _answer(query: GetProduct, shown: Mapping[str, bytes], by_id: Mapping[str, ProductDetail]) -> Result:
-    if query.mnemonic is not None:
-        body = shown.get(query.mnemonic)
-        if body is None:
-            return Failure(product_not_found(query.mnemonic))
-        return Success(retrieved(RESOURCE, orjson.Fragment(body)))
-    product_id = query.product_id or ""
-    detail = by_id.get(product_id)
+def _shown(detail: Shown) -> "bytes | OversizedProduct | _Later":
     if detail is None:
-        return Failure(product_id_not_found(product_id))
-    return Success(retrieved(RESOURCE, product_detail_result(detail)))
+        return _Later.LATER
+    if isinstance(detail, OversizedProduct):
+        return detail
+    body = orjson.dumps(product_detail_result(detail), option=orjson.OPT_UTC_Z)
+    product = detail.product
+    return body if len(body) <= MAX_SHOWN_BYTES else OversizedProduct(product.id, product.mnemonic, len(body))
+
+
+def _answer(query: GetProduct, body: bytes | OversizedProduct | None) -> Result:
+    if isinstance(body, bytes):
+        return Success(retrieved(RESOURCE, orjson.Fragment(body)))
+    if body is not None:
+        return Failure(product_not_shown(body.mnemonic, body.bytes))
+    if query.mnemonic is not None:
+        return Failure(product_not_found(query.mnemonic))
+    return Failure(product_id_not_found(query.product_id or ""))
 
 
 async def list_products(query: ListProducts, readers: Readers, _: Context) -> Result:

@@ -1,8 +1,8 @@
 """What a product takes up when it is shown, and whose outcomes are still being erased.
 
 A product's size stands beside the product's version that it was measured at: workers of the release before, which know
-nothing of it, raise the version alone, and so make the size unknown. Nothing is measured here: whoever needs a size that
-is not known measures it.
+nothing of it, raise the version alone, and so make the size unknown. Nothing is measured here: whoever needs a size
+that is not known measures it.
 
 A customer's outcomes that one transaction cannot erase are erased in chunks, by whoever finds the customer in
 `outcome_erasures`; until then nobody shows them. The indexes by which they are found lose what has been erased, so that

@@ -4,10 +4,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
+import orjson
+
 from handlers.page import Found
 from handlers.product import (
     PRODUCT_SPACE,
     Item,
+    OversizedProduct,
     Product,
     ProductDetail,
     ProductPage,
@@ -15,7 +18,10 @@ from handlers.product import (
     ProductVersion,
     Rule,
     RuleSet,
+    Shown,
+    product_detail_result,
 )
+from handlers.product_size import MAX_SHOWN_BYTES, detail_bytes
 from tests.in_memory.declared import Declared, touch
 
 COUNT_BOUND: Final = 1000
@@ -80,6 +86,14 @@ class InMemoryProducts:
         versions = self.versions[product.id]
         self.versions[product.id] = tuple(version if one.id == version.id else one for one in versions)
 
+    async def size_of(self, product: Product) -> int:
+        """Put the product together and measure it as a reply."""
+        touch(product.mnemonic, self.declared.sized_products, "sized products")
+        kept = self.rows[product.mnemonic]
+        versions = [(version, self.items[version.id]) for version in self.versions.get(kept.id, ())]
+        shown = product_detail_result(ProductDetail(kept, versions))
+        return len(orjson.dumps(shown, option=orjson.OPT_UTC_Z))
+
     async def rules_of(self, product: Product) -> RuleSet:
         """Return the rules."""
         touch(product.mnemonic, self.declared.rules, "rules")
@@ -97,22 +111,24 @@ class InMemoryProductReader:
     def __init__(self, products: InMemoryProducts) -> None:
         self._products = products
 
-    def _detail(self, product: Product) -> ProductDetail:
+    def _detail(self, product: Product) -> Shown:
         items = self._products.items
-        return ProductDetail(
+        detail = ProductDetail(
             product,
             [
                 (version, sorted(items[version.id], key=lambda item: item.position))
                 for version in self._products.versions.get(product.id, ())
             ],
         )
+        size = detail_bytes(detail)
+        return detail if size <= MAX_SHOWN_BYTES else OversizedProduct(product.id, product.mnemonic, size)
 
-    async def get_many(self, mnemonics: Sequence[str]) -> dict[str, ProductDetail]:
+    async def get_many(self, mnemonics: Sequence[str]) -> dict[str, Shown]:
         """Find products by mnemonic."""
         rows = self._products.rows
         return {one: self._detail(rows[one]) for one in mnemonics if one in rows}
 
-    async def get_many_by_id(self, product_ids: Sequence[str]) -> dict[str, ProductDetail]:
+    async def get_many_by_id(self, product_ids: Sequence[str]) -> dict[str, Shown]:
         """Find products by id."""
         return {one.id: self._detail(one) for one in self._products.rows.values() if one.id in set(product_ids)}
 

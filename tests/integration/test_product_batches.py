@@ -182,7 +182,7 @@ async def test_drift_is_sampled_on_read(
     await sql(engine, """update products set new_catalog = '{"n": 1}' where mnemonic = 'A'""")
     await sql(engine, "update products set new_catalog = '{}' where mnemonic = 'B'")
     drift = Drift()
-    table = ProductTable(engine, CatalogueReads(drift))
+    table = ProductTable(engine, CatalogueReads(drift), engine)
     for _ in range(4):
         await table.get_many(["A", "B"])
     assert drift.compared == [(2, 1)] * 2
