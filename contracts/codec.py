@@ -207,7 +207,7 @@ def _read_body(value: bytes | None, kinds: Mapping[str, Kind], topic: str) -> Re
         payload = body.get("payload")
         if not isinstance(payload, dict):
             return _malformed("'payload' is no JSON object" if "payload" in body else "'payload' is missing", "payload")
-        payload_json = canonical(payload, value or b"")
+        payload_json = canonical(payload)
     except NotIJsonError as error:
         return _malformed(str(error.reason), error.path)
     kind = body.get("kind")

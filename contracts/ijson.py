@@ -6,8 +6,11 @@ order mark, anything but UTF-8. Noncharacters and control characters inside stri
 (`contracts.text`), which can name the field.
 """
 
+import gc
 import math
 import re
+from collections.abc import Sequence
+from itertools import accumulate, islice
 from typing import Final
 
 import jiter
@@ -18,10 +21,12 @@ MAX_DEPTH: Final = 64
 MAX_SAFE_INTEGER: Final = 2**53 - 1
 """The greatest integer that every JSON implementation holds exactly (RFC 7493, section 2.2)."""
 
-# Finding the place of an error is pure Python: past this many bytes only the byte's number is told, so that a broken
-# body of the greatest size costs little more than a good one.
+# Finding the place of an error is pure Python: past this many bytes or tokens it is not told, so that a broken body
+# of the greatest size costs little more than a good one.
 _PLACED_BYTES: Final = 16 * 1024
+_PLACED_TOKENS: Final = 16 * 1024
 _PATH_CHARS: Final = 200
+_LARGE_BYTES: Final = 16 * 1024
 
 # Every digit becomes "0" and every opening bracket "{": two searches for fixed bytes then tell whether the body may
 # hold a number too long, or be too deep. What they find in a string only costs a second look.
@@ -36,11 +41,24 @@ _WRITTEN_WITH_EXPONENT_FROM: Final = 1e21
 
 _CONTAINERS: Final = frozenset({dict, list})
 
-_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]', re.DOTALL)
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"')
+_TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]|-?[0-9][0-9.eE+-]*', re.DOTALL)
+
+# In what is left of a body without its strings: numbers of sixteen digits or more, or with an exponent, without sign.
+_FAR_NUMBER: Final = re.compile(
+    rb"(?<![0-9.])(?:[0-9]{16,}+(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]++)?+|[0-9]++(?:\.[0-9]++)?+[eE][-+]?[0-9]++)"
+)
+_WHOLE_NUMBER: Final = re.compile(rb"-?[0-9]+")
+_TO_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+_MIDDLE: Final = 92  # "[" is one less, "]" one more
+_STRETCH: Final = 64
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_NUMBER_STARTS: Final = b"-0123456789"
+_TOO_DEEP: Final = f"nested deeper than {MAX_DEPTH} levels"
 _PARSER_POSITION: Final = re.compile(r" at line (\d+) column (\d+)$")
 _READABLE: Final = (
     ("Detected duplicate key", "the key occurs twice in one object"),
-    ("recursion limit exceeded", f"nested deeper than {MAX_DEPTH} levels"),
+    ("recursion limit exceeded", _TOO_DEEP),
     ("invalid unicode code point", "not UTF-8"),
     ("unexpected end of hex escape", "a lone surrogate or an incomplete escape"),
     ("lone leading surrogate", "a lone surrogate"),
@@ -72,20 +90,27 @@ def read(body: bytes) -> object:
     canonical form of what was read can be read again.
     """
     try:
-        value: object = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+        value = _parsed(body)
     except ValueError as error:
         raise _explained(body, str(error)) from None
     shape = body.translate(_SHAPE)
-    if (
-        _LONG_NUMBER in shape
-        or may_hold_double(body)
-        or (shape.count(b"{") > MAX_DEPTH and is_deeper_than(MAX_DEPTH, value))
-    ):
-        offence = _offence(value, MAX_DEPTH)
-        if offence is not None:
-            reason, parts = offence
-            raise NotIJsonError(reason, ".".join(parts)[:_PATH_CHARS])
+    if _LONG_NUMBER in shape or shape.count(b"{") > MAX_DEPTH or may_hold_double(body):
+        bare = _STRING.sub(b"", body)
+        if _is_too_deep(bare) or any(map(_number_offence, set(_FAR_NUMBER.findall(bare)))):
+            raise _offence(body, bare)
     return value
+
+
+def _parsed(body: bytes) -> object:
+    """Parse; a large body with the collector at rest, which else goes through its parts, and all others, many times."""
+    if len(body) < _LARGE_BYTES or not gc.isenabled():
+        value: object = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+        return value
+    gc.disable()
+    try:
+        return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
+    finally:
+        gc.enable()
 
 
 def may_hold_double(text: bytes) -> bool:
@@ -112,23 +137,46 @@ def is_deeper_than(levels: int, value: object) -> bool:
     return True
 
 
-def _offence(value: object, levels: int) -> tuple[str, tuple[str, ...]] | None:
-    """Find what the parser lets pass: too deep, or a number that others cannot hold; the reason and the path to it."""
-    if isinstance(value, (dict, list)):
-        if levels == 0:
-            return f"nested deeper than {MAX_DEPTH} levels", ()
-        for key, child in value.items() if isinstance(value, dict) else enumerate(value):
-            if type(child) is not str and (offence := _offence(child, levels - 1)) is not None:
-                return offence[0], (str(key), *offence[1])
-    elif isinstance(value, float):
-        if math.isinf(value):
-            return "a number beyond the range of a double", ()
-        # Its canonical form has no exponent, so that whoever reads that finds an integer.
-        if MAX_SAFE_INTEGER < abs(value) < _WRITTEN_WITH_EXPONENT_FROM:
-            return "an integer beyond 2^53 - 1", ()
-    elif isinstance(value, int) and not -MAX_SAFE_INTEGER <= value <= MAX_SAFE_INTEGER:
-        return "an integer beyond 2^53 - 1", ()
-    return None
+def _is_too_deep(bare: bytes) -> bool:
+    """Tell whether a body without its strings has more levels than are allowed.
+
+    Few stretches of brackets can lead so deep by their number; only those are gone through one by one.
+    """
+    brackets = bare.translate(_TO_BRACKETS, _NO_BRACKETS).replace(b"[]", b"")  # the innermost level is gone with that
+    depth = 1
+    for start in range(0, len(brackets), _STRETCH):
+        stretch = brackets[start : start + _STRETCH]
+        opened = stretch.count(b"[")
+        if depth + opened > MAX_DEPTH and max(accumulate(map(_MIDDLE.__sub__, stretch), initial=depth)) > MAX_DEPTH:
+            return True
+        depth += 2 * opened - len(stretch)
+    return False
+
+
+def _number_offence(number: bytes) -> str | None:
+    """Say why others cannot hold a number that the parser lets pass."""
+    size = abs(float(number))
+    if size <= MAX_SAFE_INTEGER:
+        return None
+    # The canonical form of a smaller one has no exponent, so that whoever reads that finds an integer.
+    if size < _WRITTEN_WITH_EXPONENT_FROM or _WHOLE_NUMBER.fullmatch(number):
+        return "an integer beyond 2^53 - 1"
+    return "a number beyond the range of a double" if math.isinf(size) else None
+
+
+def _offence(body: bytes, bare: bytes) -> NotIJsonError:
+    """Find the first thing that the parser let pass, and the path to it where that is among the first tokens."""
+    path = _Path()
+    for match in islice(_TOKEN.finditer(body), _PLACED_TOKENS):
+        token = match[0]
+        path.feed(token)
+        if len(path.places) > MAX_DEPTH:
+            return NotIJsonError(_TOO_DEEP, path.outer)
+        if token[0] in _NUMBER_STARTS and (reason := _number_offence(token)):
+            return NotIJsonError(reason, str(path))
+    if _is_too_deep(bare):
+        return NotIJsonError(_TOO_DEEP)
+    return NotIJsonError(next(filter(None, map(_number_offence, _FAR_NUMBER.findall(bare)))))
 
 
 def _explained(body: bytes, message: str) -> NotIJsonError:
@@ -152,23 +200,46 @@ def _path_at(body: bytes, offset: int) -> str:
     """Tell the dotted path of the byte counted from 1, reading no more than the first 16 KiB."""
     if offset > _PLACED_BYTES:
         return ""
-    places: list[str | int | None] = []  # of each open container: the key or index that it is at
-    expects_key = False
+    path = _Path()
     for match in _TOKEN.finditer(body, 0, offset - 1):
-        token = match[0]
+        path.feed(match[0])
+    return str(path)
+
+
+class _Path:
+    """The dotted path of a place in a body, which is read token by token."""
+
+    def __init__(self) -> None:
+        self.places: list[str | int | None] = []  # of each open container: the key or index that it is at
+        self._expects_key = False
+
+    def feed(self, token: bytes) -> None:
+        """Go past a token."""
         if token in b"{[":
-            expects_key = token == b"{"
-            places.append(None if expects_key else 0)
+            self._expects_key = token == b"{"
+            self.places.append(None if self._expects_key else 0)
         elif token in b"]}":
-            expects_key = False
-            places = places[:-1]
-        elif token == b"," and places:
-            here = places[-1]
-            expects_key = not isinstance(here, int)
-            places[-1] = here + 1 if isinstance(here, int) else None
-        elif token != b":" and expects_key:
-            places[-1] = _key_text(token)
-            expects_key = False
+            self._expects_key = False
+            del self.places[-1:]
+        elif token == b"," and self.places:
+            here = self.places[-1]
+            self._expects_key = not isinstance(here, int)
+            self.places[-1] = here + 1 if isinstance(here, int) else None
+        elif token != b":" and self._expects_key:
+            self.places[-1] = _key_text(token)
+            self._expects_key = False
+
+    @property
+    def outer(self) -> str:
+        """The path of the container that is open."""
+        return _dotted(self.places[:-1])
+
+    def __str__(self) -> str:
+        """Put it together."""
+        return _dotted(self.places)
+
+
+def _dotted(places: Sequence[str | int | None]) -> str:
     return ".".join(str(place) for place in places if place is not None)[:_PATH_CHARS]
 
 

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-import orjson
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import (
@@ -212,7 +211,7 @@ class JsonObject:
         if not isinstance(value, dict):
             raise PydanticCustomError("json_object", "Input should be a JSON object")
         try:
-            form = canonical(value, orjson.dumps(value))
+            form = canonical(value)
         except (TypeError, ValueError):
             self._refuse_depth(value)
             _refuse_inside(value)
