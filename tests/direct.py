@@ -29,7 +29,7 @@ from workers.pipeline.parking import Parking
 from workers.pipeline.patience import Patience
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays
-from workers.ports import Message, Progress, Undeliverable
+from workers.ports import STAMPED_BY_BROKER, Message, Progress, Undeliverable
 from workers.telemetry.metrics import Metrics
 from workers.telemetry.watching import Watching
 
@@ -48,6 +48,7 @@ class Arrived:
     key: bytes | None
     value: bytes | None
     headers: Sequence[tuple[str, bytes | None]]
+    timestamp_type: int = STAMPED_BY_BROKER
 
 
 @dataclass

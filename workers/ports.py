@@ -6,7 +6,10 @@ No type of FastStream or aiokafka crosses this line, so that either side is test
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+STAMPED_BY_BROKER: Final = 1
+"""Kafka's number of LogAppendTime."""
 
 
 class Record(Protocol):
@@ -24,6 +27,11 @@ class Record(Protocol):
     @property
     def timestamp(self) -> int:
         """Milliseconds since the epoch, by the broker's clock (LogAppendTime)."""
+        ...
+
+    @property
+    def timestamp_type(self) -> int | None:
+        """Who stamped it: `STAMPED_BY_BROKER`, or whoever sent it, whose word is worth nothing."""
         ...
 
     @property

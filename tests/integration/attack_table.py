@@ -296,7 +296,7 @@ def on_claims() -> Iterator[Attack]:
         ("a token's form", "user and password", b"Basic dGVzdGVyOnRlc3Rlcg==", "not a bearer token"),
         ("a token's form", "two tokens", token() + b", " + token(), "not a bearer token"),
         ("a token's form", "without its signature", token().rpartition(b".")[0] + b".", "not a bearer token"),
-        ("a token's form", "9 KiB", token() + b"A" * 9 * KIB, "the token is longer than 8192 bytes"),
+        ("a token's form", "9 KiB", token() + b"A" * 9 * KIB, "the token's signature does not match"),
         ("a token's form", "a deeply nested header", handmade(b"[" * 5_000, {}), UNREADABLE_TOKEN),
         ("a token's form", "deeply nested claims", handmade({"alg": "HS256"}, b'{"a":' * 1_000), UNREADABLE_TOKEN),
         (

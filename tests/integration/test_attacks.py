@@ -380,6 +380,7 @@ class Stored:
     topic: str = "catalog.commands"
     timestamp: int = 0
     key: bytes | None = None
+    timestamp_type: int = 1
 
 
 def an_intake() -> Intake:

@@ -142,6 +142,7 @@ class Stored:
     value: bytes = json.dumps(DELETION).encode()
     topic: str = "catalog.commands"
     key: bytes | None = None
+    timestamp_type: int = 1
 
 
 class Replica:

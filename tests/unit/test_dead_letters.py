@@ -43,6 +43,7 @@ class Stored:
     partition: int = 3
     offset: int = 7
     timestamp: int = 1_600_000_000_000
+    timestamp_type: int = 1
 
 
 def put_aside(

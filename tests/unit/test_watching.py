@@ -33,6 +33,7 @@ class Stored:
     timestamp: int
     topic: str = HERE[0]
     partition: int = HERE[1]
+    timestamp_type: int = 1
     key: None = None
     value: None = None
     headers: list[tuple[str, bytes | None]] = field(default_factory=list)

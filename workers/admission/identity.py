@@ -13,10 +13,11 @@ from typing import Final, Generic, TypeVar
 import jwt
 import orjson
 
+from contracts.codec import MAX_HEADER_BYTES
 from workers.admission.keys import Key, Keyring
 
-MAX_TOKEN_BYTES: Final = 8 * 1024
-"""The longest `authorization` header that is looked at."""
+MAX_TOKEN_BYTES: Final = MAX_HEADER_BYTES
+"""The longest `authorization` header that is looked at: a token may fill what the other headers leave."""
 DEFAULT_LEEWAY_S: Final = 30
 """How far the clocks of an identity provider and a broker may be apart."""
 

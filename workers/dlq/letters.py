@@ -16,7 +16,7 @@ from contracts.topics import Topics
 from persistence.dead_letter_actions import Done, Failure
 from workers.pipeline.replays import Origin, RejectedReplay, Replay, Replays, notes_of, origin_of
 from workers.pipeline.signature import PREFIX, Header, is_signed
-from workers.ports import Record
+from workers.ports import STAMPED_BY_BROKER, Record
 
 Side = Literal["commands", "queries"]
 SIDES: Final[tuple[Side, ...]] = ("commands", "queries")
@@ -43,6 +43,7 @@ class AsReplay:
     key: bytes | None
     value: bytes | None
     headers: Sequence[Header]
+    timestamp_type: int = STAMPED_BY_BROKER
 
 
 @dataclass(frozen=True)

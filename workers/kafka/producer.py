@@ -205,7 +205,7 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
                 del self._batches[partition]
 
     def _fail_what_is_for_nobody(self) -> None:
-        """Fail what is queued for partitions that their topics do not have; one without partitions may be in the making."""
+        """Fail what is for partitions that their topics lack; a topic without any may be in the making."""
         for partition in list(self._batches):
             known = self._cluster.partitions_for_topic(partition.topic)
             if known and partition.partition not in known:

@@ -101,8 +101,10 @@ class _Closed:
 
 @dataclass(slots=True)
 class _Unsettled:
-    """What has to be posted again: in halves what is too large or refused, perhaps only together; the spared as they
-    are; the faulty by another producer."""
+    """What has to be posted again.
+
+    In halves what is too large or refused, perhaps only together; the spared as they are; the faulty by another producer.
+    """
 
     too_large: list[int] = field(default_factory=list)
     refused: list[int] = field(default_factory=list)

@@ -16,12 +16,15 @@ from workers.admission.identity import Identity, Unauthenticated, Verifier
 from workers.admission.reply_topics import ReplyTopics
 from workers.pipeline.delivery import Delivery, PutAside, Refused
 from workers.pipeline.replays import RejectedReplay, Replay, Replays
-from workers.ports import Position, Record
+from workers.ports import STAMPED_BY_BROKER, Position, Record
 
 DECODE_S: Final = 1.0
 """How long a batch may be decoded; what is left of it is fetched again. No heartbeat goes out meanwhile, and the worst
 message of the greatest size takes 0.3 s: a batch of those, small as it is when compressed, would cost a worker its
 partitions."""
+
+_NOT_STAMPED: Final = Unauthenticated("the broker did not stamp the message, so that nobody knows when it was sent")
+"""The topic was set to CreateTime while workers ran."""
 
 REPLY_TO_UNUSABLE = "REPLY_TO_UNUSABLE"
 UNREADABLE_RECORD = "UNREADABLE_RECORD"
@@ -93,6 +96,8 @@ class Intake:
             return
         if isinstance(found, Unauthenticated):
             delivery.end = self._unreadable(delivery, UnauthenticatedError(f"Not authenticated: {found.reason}"))
+            if found is _NOT_STAMPED and isinstance(delivery.end, Refused):  # it is not the caller's fault alone
+                delivery.end = Refused(delivery.end.error, dead_letter=True)
             return
         delivery.identity = found
         self._recognise(delivery)
@@ -111,6 +116,8 @@ class Intake:
                 return identity
             case RejectedReplay(reason):
                 return Unauthenticated(reason)
+            case None if delivery.record.timestamp_type != STAMPED_BY_BROKER:
+                return _NOT_STAMPED
             case None:
                 return self.verifier.verify(_authorization(delivery), delivery.record.timestamp)
 
