@@ -8,7 +8,7 @@ from typing import Final
 
 import asyncpg
 
-from migrations.runner import MigrationError, Patience, connected
+from migrations.runner import Database, MigrationError, Patience, connected
 
 ROWS: Final = "select, insert, update, delete"
 KEPT: Final = "select, insert, update"
@@ -50,7 +50,7 @@ STATISTICS: Final = "pg_read_all_stats"
 """The backfill's throttle reads what the whole server is doing; it may look, not touch."""
 
 
-async def grant_worker(database_url: str, role: str, *, patience: Patience | None = None) -> None:
+async def grant_worker(database: Database, role: str, *, patience: Patience | None = None) -> None:
     """Give an existing role the privileges of a worker, in one transaction; to repeat it is right after each migration.
 
     What the role had before stays, so it should own nothing. The caller owns the tables and may grant
@@ -62,7 +62,7 @@ async def grant_worker(database_url: str, role: str, *, patience: Patience | Non
         *(f"grant {privileges} on table {table} to {name}" for table, privileges in PRIVILEGES.items()),
         f"grant {STATISTICS} to {name}",
     ]
-    async with connected(database_url, patience) as connection:
+    async with connected(database, patience) as connection:
         try:
             await connection.execute(";\n".join(statements))
         except asyncpg.PostgresError as error:

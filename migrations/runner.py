@@ -8,11 +8,12 @@ each revision is committed on its own, so after a crash the next `upgrade` goes 
 import asyncio
 import io
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncpg
 from alembic import command
@@ -49,6 +50,10 @@ _HELD_UP: Final = frozenset({"55P03", "40P01"})  # lock_not_available, deadlock_
 _PLACE: Final = Path(__file__).parent
 
 
+Database = str | Mapping[str, Any]
+"""A URL as asyncpg reads it, or the arguments of its `connect`."""
+
+
 class MigrationError(Exception):
     """The database could not be brought where it should be; the text is one line for an operator."""
 
@@ -73,24 +78,33 @@ class Revision:
     title: str
 
 
-async def upgrade(database_url: str, target: str | None = None, *, patience: Patience | None = None) -> list[str]:
+async def upgrade(
+    database: Database,
+    target: str | None = None,
+    *,
+    patience: Patience | None = None,
+    unfit_because: Callable[[], Awaitable[str | None]] | None = None,
+) -> list[str]:
     """Bring the database up to `target` (the head of the main branch) and return the revisions that were applied.
 
-    Raises `MigrationError`: no database within the patience, a lock that never came free, an error of a statement, or a
-    database at a revision that this release does not know.
+    `unfit_because` is asked once the database answers; what it says refuses the database. Raises `MigrationError`: no
+    database within the patience, a lock that never came free, an error of a statement, or a database at a revision that
+    this release does not know.
     """
-    return await _migrate(database_url, lambda config: command.upgrade(config, target or MAIN), patience)
+    return await _migrate(
+        database, lambda config: command.upgrade(config, target or MAIN), patience, unfit=unfit_because
+    )
 
 
-async def downgrade(database_url: str, target: str, *, patience: Patience | None = None) -> list[str]:
+async def downgrade(database: Database, target: str, *, patience: Patience | None = None) -> list[str]:
     """Take the database back to `target` (a revision, `-1` or `base`) and return the revisions that were taken back.
 
     What a revision holds is lost with it. Raises as `upgrade` does.
     """
-    return await _migrate(database_url, lambda config: command.downgrade(config, target), patience)
+    return await _migrate(database, lambda config: command.downgrade(config, target), patience)
 
 
-async def contract(database_url: str, *, finish_inline: bool = False, patience: Patience | None = None) -> list[str]:
+async def contract(database: Database, *, finish_inline: bool = False, patience: Patience | None = None) -> list[str]:
     """Take away what the finished changes left behind, and return the revisions that were applied.
 
     Each contracting revision stands behind a gate (`migrations.gate`): backfill and verify must be there, as data, and
@@ -98,20 +112,20 @@ async def contract(database_url: str, *, finish_inline: bool = False, patience: 
     `MigrationError` with the gate's reason; what was done until then stays done, and the next try goes on from there.
     """
     return await _migrate(
-        database_url,
+        database,
         lambda config: command.upgrade(config, CONTRACT),
         patience,
         {"contracting": True, "finish_inline": finish_inline},
     )
 
 
-async def current(database_url: str, *, patience: Patience | None = None) -> tuple[str, ...]:
+async def current(database: Database, *, patience: Patience | None = None) -> tuple[str, ...]:
     """Return the revisions the database is at: one a branch, sorted; none for an empty database."""
 
     def heads(connection: Connection) -> tuple[str, ...]:
         return tuple(sorted(MigrationContext.configure(connection).get_current_heads()))
 
-    async with _alembic_connection(database_url, patience or Patience()) as connection:
+    async with _alembic_connection(database, patience or Patience()) as connection:
         return await connection.run_sync(heads)
 
 
@@ -148,10 +162,11 @@ def _config(output: io.StringIO | None = None) -> Config:
 
 
 async def _migrate(
-    database_url: str,
+    database: Database,
     step: Callable[[Config], None],
     patience: Patience | None,
     attributes: Mapping[str, bool] | None = None,
+    unfit: Callable[[], Awaitable[str | None]] | None = None,
 ) -> list[str]:
     bounds = patience or Patience()
     config = _config()
@@ -162,7 +177,9 @@ async def _migrate(
         config.attributes["connection"] = connection
         step(config)
 
-    async with _alembic_connection(database_url, bounds) as connection:
+    async with _alembic_connection(database, bounds) as connection:
+        if unfit is not None and (reason := await unfit()):
+            raise MigrationError(reason)
         await _take_turn(connection, bounds.turn_s)
         await _patiently(connection, run, bounds.lock_s)
     return applied
@@ -217,9 +234,9 @@ async def _take_turn(connection: AsyncConnection, turn_s: float) -> None:
 
 
 @asynccontextmanager
-async def connected(database_url: str, patience: Patience | None = None) -> AsyncIterator[asyncpg.Connection]:
+async def connected(database: Database, patience: Patience | None = None) -> AsyncIterator[asyncpg.Connection]:
     """Connect as a migrating session, waiting for a database that is not there yet. Raises `MigrationError`."""
-    connection = await _reach(database_url, (patience or Patience()).database_s)
+    connection = await _reach(database, (patience or Patience()).database_s)
     try:
         yield connection
     finally:
@@ -227,8 +244,8 @@ async def connected(database_url: str, patience: Patience | None = None) -> Asyn
 
 
 @asynccontextmanager
-async def _alembic_connection(database_url: str, patience: Patience) -> AsyncIterator[AsyncConnection]:
-    async with connected(database_url, patience) as driver:
+async def _alembic_connection(database: Database, patience: Patience) -> AsyncIterator[AsyncConnection]:
+    async with connected(database, patience) as driver:
 
         async def borrow() -> asyncpg.Connection:
             return driver
@@ -241,19 +258,23 @@ async def _alembic_connection(database_url: str, patience: Patience) -> AsyncIte
             await engine.dispose()
 
 
-async def _reach(database_url: str, database_s: float) -> asyncpg.Connection:
+async def _reach(database: Database, database_s: float) -> asyncpg.Connection:
     """Connect, waiting with back-off for a database that is not there yet: not up, not created, or full."""
     clock = asyncio.get_running_loop()
     give_up_at = clock.time() + database_s
     pause_s = _FIRST_PAUSE_S
+    told = {"dsn": database.replace("postgresql+asyncpg:", "postgresql:", 1)} if isinstance(database, str) else database
+    arguments = {
+        "timeout": _CONNECT_TIMEOUT_S,
+        "statement_cache_size": 0,  # the schema changes under every cached plan
+        "server_settings": {"application_name": "catalog-migrations"},
+        **told,
+    }
     while True:
         try:
-            return await asyncpg.connect(
-                database_url.replace("postgresql+asyncpg:", "postgresql:", 1),
-                timeout=_CONNECT_TIMEOUT_S,
-                statement_cache_size=0,  # the schema changes under every cached plan
-                server_settings={"application_name": "catalog-migrations", **SESSION_SETTINGS},
-            )
+            return await _session(arguments)
+        except ssl.SSLError as error:
+            raise MigrationError(f"the database cannot be used: {_first_line(error)}") from error
         except _NOT_THERE_YET as error:
             if clock.time() + pause_s > give_up_at:
                 raise MigrationError(f"no database within {database_s:.0f} s: {_first_line(error)}") from error
@@ -261,6 +282,17 @@ async def _reach(database_url: str, database_s: float) -> asyncpg.Connection:
             raise MigrationError(f"the database cannot be used: {_first_line(error)}") from error
         await asyncio.sleep(pause_s)
         pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+
+
+async def _session(arguments: Mapping[str, Any]) -> asyncpg.Connection:
+    """Connect, and set what the session is to keep: a pooler in between refuses to be told while connecting."""
+    connection: asyncpg.Connection = await asyncpg.connect(**arguments)
+    try:
+        await connection.execute("; ".join(f"set {name} = '{value}'" for name, value in SESSION_SETTINGS.items()))
+    except BaseException:
+        connection.terminate()
+        raise
+    return connection
 
 
 def _single(revision: str | list[str] | tuple[str, ...] | None) -> str | None:

@@ -4,7 +4,6 @@ The pool is SQLAlchemy's; statements go to asyncpg directly, because a batch is 
 arguments, and what an ORM would add is paid per row.
 """
 
-import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -12,9 +11,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, cast
 
-from sqlalchemy.engine import make_url
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from persistence.address import read_address
 from persistence.faults import ConnectionTimeoutError, Fault, fault_of
 
 
@@ -43,7 +43,8 @@ Engine = AsyncEngine
 
 COMMAND_TIMEOUT_S: Final = 20.0
 """Longest wait for a statement's answer: above every time-out of the server, below what a drain waits for."""
-CONNECT_TIMEOUT_S: Final = 5.0
+POOL_TIMEOUT_S: Final = 5.0
+"""Longest wait for a connection of the pool to become free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,59 +58,43 @@ class PoolSettings:
     echo: bool = False
 
 
-def create_engine(url: str, pool: PoolSettings, application_name: str) -> AsyncEngine:
+_SESSION: Final = """
+set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3;
+set tcp_user_timeout = 20000; set plan_cache_mode = force_custom_plan"""
+"""The server gives up on a silent client by itself, so that the locks of a machine that vanished are released within
+about half a minute. A plan made while a table was empty reads the whole of it for ever after; planning anew costs a
+batch some 0.1 ms a statement. Set once connected: a pooler in between refuses what it does not know while connecting.
+"""
+
+
+def create_engine(url: str, pool: PoolSettings, session_name: str, *, kind: str = "") -> AsyncEngine:
     """Make the pool; connects only when first used.
 
-    The server gives up on a silent client by itself (TCP keepalives and user time-out), so that the locks of a machine
-    that vanished are released within about half a minute. Raises OSError for certificate files that cannot be used.
+    Sessions are called `kind` and `session_name`, or `kind` and the `application_name` of the URL where it has one.
+    Raises `AddressError` for a URL that cannot be used.
     """
-    parsed = make_url(url)
-    query = dict(parsed.query)
-    connect_args: dict[str, object] = {
-        "timeout": CONNECT_TIMEOUT_S,
-        "command_timeout": COMMAND_TIMEOUT_S,
-        "server_settings": {
-            "application_name": application_name,
-            "tcp_keepalives_idle": "10",
-            "tcp_keepalives_interval": "5",
-            "tcp_keepalives_count": "3",
-            "tcp_user_timeout": "20000",
-            # A plan made while a table was empty reads the whole of it for ever after; planning anew costs a batch
-            # some 0.1 ms a statement.
-            "plan_cache_mode": "force_custom_plan",
-        },
-    }
-    if any(name.startswith("ssl") for name in query):
-        connect_args["ssl"] = _tls(query)
-        query = {name: value for name, value in query.items() if not name.startswith("ssl")}
+    address = read_address(url)
+
+    async def connect() -> asyncpg.Connection:
+        connection = await address.connect(session_name, kind=kind, command_timeout=COMMAND_TIMEOUT_S)
+        try:
+            await connection.execute(_SESSION)
+        except BaseException:
+            connection.terminate()
+            raise
+        return connection
+
     return create_async_engine(
-        parsed.set(drivername="postgresql+asyncpg", query=query),
+        "postgresql+asyncpg://",
+        async_creator=connect,
         pool_size=pool.size,
         max_overflow=pool.max_overflow,
         pool_pre_ping=pool.pre_ping,
         pool_recycle=pool.recycle_s,
-        pool_timeout=CONNECT_TIMEOUT_S,
+        pool_timeout=POOL_TIMEOUT_S,
         echo=pool.echo,
         hide_parameters=True,
-        connect_args=connect_args,
     )
-
-
-def _tls(query: dict[str, Any]) -> object:
-    """Read libpq's well-known parameters (sslmode, sslrootcert, sslcert, sslkey) as asyncpg wants them.
-
-    As in libpq, `require` trusts anybody unless there is an `sslrootcert`.
-    """
-    mode = str(query.get("sslmode", "prefer"))
-    if mode not in {"require", "verify-ca", "verify-full"}:
-        return mode
-    context = ssl.create_default_context(cafile=query.get("sslrootcert"))
-    context.check_hostname = mode == "verify-full"
-    if mode == "require" and "sslrootcert" not in query:
-        context.verify_mode = ssl.CERT_NONE
-    if "sslcert" in query:
-        context.load_cert_chain(str(query["sslcert"]), query.get("sslkey"))
-    return context
 
 
 @dataclass(slots=True)

@@ -17,13 +17,12 @@ than an hour) cannot be judged any more: it passes, uncharged.
 import asyncio
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import orjson
-from redis.asyncio import Redis, RedisCluster
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+
+from persistence.redis_client import create_redis
 
 KEEP_MS: Final = 3_600_000
 """How long a request is remembered, by the log's time: a redelivery after a longer time is not recognised."""
@@ -152,18 +151,7 @@ class RedisWindows:
 
     def __init__(self, url: str, prefix: str) -> None:
         """Take the server's URL, and what the names of this deployment's keys begin with."""
-        options: dict[str, Any] = {
-            "socket_connect_timeout": _TRY_TIMEOUT_S,
-            "socket_timeout": _TRY_TIMEOUT_S,
-            "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,  # every server speaks it, and its connections are made in fewer steps
-        }
-        scheme, _, rest = url.partition("://")
-        self._redis: Redis | RedisCluster = (
-            RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options)
-            if scheme.endswith("+cluster")
-            else Redis.from_url(url, **options)
-        )
+        self._redis = create_redis(url)
         self._tag = f"{{{prefix}:rate}}:"
         self._sha = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 

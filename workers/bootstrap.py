@@ -28,6 +28,7 @@ from handlers.readers import Readers
 from handlers.rules import RuleBook
 from migrations import runner
 from persistence import phases
+from persistence.address import Address, read_address
 from persistence.backfill.definition import DefinitionError, load_definitions
 from persistence.backfill.signals import Signal
 from persistence.cache import RedisCache
@@ -40,6 +41,7 @@ from persistence.readers import TableReaders
 from persistence.redis_client import create_redis
 from persistence.replica import has_replayed
 from persistence.seed import SeedError, SeedSizes
+from persistence.sessions import unfit_because
 from workers import worker
 from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey, mint
@@ -131,12 +133,12 @@ def engine_of(settings: Settings, application_name: str, *, reading: bool = Fals
     database = settings.database
     url = (database.read_url if reading else None) or database.url
     pool = PoolSettings(database.pool_size, database.max_overflow, database.pre_ping, database.recycle_s, database.echo)
-    try:
-        return create_engine(url.get_secret_value(), pool, application_name)
-    except OSError as error:  # ssl.SSLError is one
-        name = "DATABASE_READ_URL" if reading and database.read_url else "DATABASE_URL"
-        msg = f"{name}: its certificate files cannot be used: {error.strerror or error}"
-        raise StartRefusedError(msg) from None
+    return create_engine(url.get_secret_value(), pool, application_name)
+
+
+def primary_address(settings: Settings) -> Address:
+    """Say where the primary is."""
+    return read_address(settings.database.url.get_secret_value())
 
 
 def verifier_of(settings: Settings) -> Verifier:
@@ -293,13 +295,15 @@ def _parts(settings: Settings, role: Role) -> Parts:
     )
 
 
-def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Sequence[Engine]) -> worker.Worker:
+def _assemble(
+    parts: Parts, *, jobs: Sequence[Callable[[], Any]], databases: Sequence[tuple[Engine, Address]]
+) -> worker.Worker:
     """Put a worker together around its edge; the handler is set already."""
     observing = parts.settings.observing
 
     async def start() -> None:
-        for engine in engines:
-            await check_database(engine)
+        for engine, address in databases:
+            await check_database(engine, address)
         parts.decided_before.update(await when_there(partial(rewinds, parts.primary)))
         await parts.edge.start()
 
@@ -327,7 +331,7 @@ def _assemble(parts: Parts, *, jobs: Sequence[Callable[[], Any]], engines: Seque
         await parts.rate_limit.close()
         await parts.cache.close()
         await _retire(parts.primary, parts.name)
-        for engine in engines:
+        for engine, _ in databases:
             await engine.dispose()
 
     return worker.Worker(
@@ -398,7 +402,9 @@ async def run_command_worker(settings: Settings) -> int:
         parts.metrics.purged_outcomes.inc,
     )
     jobs: list[Callable[[], Any]] = [*_jobs(parts), partial(fold_differences, parts.primary), purge.forever]
-    return await worker.run(_assemble(parts, jobs=jobs, engines=[parts.primary]), _announce(settings))
+    return await worker.run(
+        _assemble(parts, jobs=jobs, databases=[(parts.primary, primary_address(settings))]), _announce(settings)
+    )
 
 
 async def run_query_worker(settings: Settings) -> int:
@@ -407,11 +413,11 @@ async def run_query_worker(settings: Settings) -> int:
     catalogue = CatalogueReads(parts.watching)
     viewing = steering()
     from_primary = TableReaders(parts.primary, parts.primary, parts.cache, parts.rule_book, catalogue, viewing)
-    engines = [parts.primary]
+    databases = [(parts.primary, primary_address(settings))]
     replica: Engine | None = None
     if settings.database.read_url is not None:
         replica = engine_of(settings, parts.name, reading=True)
-        engines.append(replica)
+        databases.append((replica, read_address(settings.database.read_url.get_secret_value())))
         from_replica = TableReaders(parts.primary, replica, parts.cache, parts.rule_book, catalogue, viewing)
 
     async def read_from() -> Readers:
@@ -433,7 +439,7 @@ async def run_query_worker(settings: Settings) -> int:
         parts.watching,
         new_id,
     )
-    return await worker.run(_assemble(parts, jobs=_jobs(parts), engines=engines), _announce(settings))
+    return await worker.run(_assemble(parts, jobs=_jobs(parts), databases=databases), _announce(settings))
 
 
 async def run_backfill_worker(settings: Settings) -> int:
@@ -443,7 +449,10 @@ async def run_backfill_worker(settings: Settings) -> int:
     metrics = Metrics()
     # For what is done beside the backfills: a step holds a connection while another one takes it.
     engine = create_engine(
-        settings.database.url.get_secret_value(), PoolSettings(size=2, max_overflow=2), f"{APPLICATION_NAME}/{name}"
+        settings.database.url.get_secret_value(),
+        PoolSettings(size=2, max_overflow=2),
+        name,
+        kind=f"{APPLICATION_NAME}/",
     )
     config = BackfillWorkerConfig(
         settings.database.url.get_secret_value(),
@@ -456,7 +465,7 @@ async def run_backfill_worker(settings: Settings) -> int:
 
     async def start() -> None:
         nonlocal work
-        await check_database(engine)
+        await check_database(engine, primary_address(settings))
         work = asyncio.create_task(work_on_backfills(config, told_to_stop), name="backfills")
 
     async def failed() -> str:
@@ -521,7 +530,8 @@ async def seed(settings: Settings, sizes: SeedSizes) -> None:
 
 async def migrate(settings: Settings) -> list[str]:
     """Bring the schema up to date; the revisions that were applied."""
-    return await runner.upgrade(settings.database.url.get_secret_value())
+    address = primary_address(settings)
+    return await runner.upgrade(address.arguments("catalog-migrations"), unfit_because=partial(unfit_because, address))
 
 
 # Asking ------------------------------------------------------------------------------------------------------------

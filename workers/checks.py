@@ -3,12 +3,15 @@
 import asyncio
 import ssl
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
 
+from persistence.address import Address, NotConnectedError
 from persistence.engine import Engine, connected
 from persistence.faults import Fault, fault_of, sqlstate_of
+from persistence.sessions import unfit_because
 from workers.pipeline.patience import Patience
 
 _log = structlog.get_logger(__name__)
@@ -37,8 +40,10 @@ class StartRefusedError(Exception):
     """Something is set up wrongly; the text says what, and the remedy, in one line."""
 
 
-async def check_database(engine: Engine) -> None:
+async def check_database(engine: Engine, address: Address) -> None:
     """Wait until the database answers; raise `StartRefusedError` when it is not fit for what is promised."""
+    if unfit := await when_there(partial(unfit_because, address)):
+        raise StartRefusedError(unfit)
 
     async def ask() -> tuple[str, int, str | None, bool | None]:
         async with connected(engine) as connection:
@@ -68,6 +73,8 @@ def _refusal(error: Exception) -> str | None:
     code = sqlstate_of(error)
     if code in _ACCESS:
         return f"Postgres refuses DATABASE_URL: {_ACCESS[code]}"
+    if isinstance(error, NotConnectedError):
+        return f"Postgres refuses DATABASE_URL: {error}"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"The certificate of Postgres cannot be trusted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):

@@ -3,19 +3,23 @@
 A wrong setting stops the start with one readable line per error. Secrets never show themselves.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self, TypeVar
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, cast
 
 import pydantic_settings
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, create_model
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from contracts.registry import KINDS
+from persistence.address import LARGEST_PORT, AddressError, read_address
 from persistence.backfill.signals import Signal
+from persistence.redis_client import RedisUrlError, check_redis_url
+from workers.admission.reply_topics import ReplyTopics
 
 Environment = Literal["development", "staging", "production"]
 
@@ -57,26 +61,57 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-def _url_of(*schemes: str) -> AfterValidator:
-    """Check a URL's form; what is wrong is said without a part of it, as it holds a password."""
+def _judged(judge: Callable[[str], object], what_is_wrong: type[ValueError], kind: str) -> AfterValidator:
+    """Check a secret by a function that raises; what it says holds no part of the secret."""
 
     def check(value: SecretStr) -> SecretStr:
         try:
-            parts = urlsplit(value.get_secret_value())
-            fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # the port is no number, or there is half an IPv6 address
-            fits = False
-        if not fits:
-            raise PydanticCustomError(
-                "url", "must be a URL: {form}", {"form": f"{schemes[0]}://user:password@host:port/name"}
-            )
+            judge(value.get_secret_value())
+        except what_is_wrong as error:
+            raise PydanticCustomError(kind, "{reason}", {"reason": str(error)}) from None
         return value
 
     return AfterValidator(check)
 
 
-PostgresUrl = Annotated[SecretStr, _url_of("postgresql", "postgres", "postgresql+asyncpg")]
-RedisUrl = Annotated[SecretStr, _url_of("redis", "rediss", "redis+cluster", "rediss+cluster")]
+PostgresUrl = Annotated[SecretStr, _judged(read_address, AddressError, "database_url")]
+RedisUrl = Annotated[SecretStr, _judged(check_redis_url, RedisUrlError, "redis_url")]
+
+_BROKER: Final = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::(?P<port>[0-9]{1,5}))?")
+
+
+def _brokers(value: str) -> str:
+    """Check a list of brokers, and take the blanks and empty places out of it."""
+    brokers = [one for one in (part.strip() for part in value.split(",")) if one]
+    if not brokers:
+        raise PydanticCustomError("brokers", "names no broker: host:port, or several with commas between")
+    for one in brokers:
+        found = _BROKER.fullmatch(one)
+        if found is None or (found["v6"] is not None and not _is_ipv6(found["v6"])):
+            raise PydanticCustomError(
+                "brokers", "'{one}' is no host:port (without a scheme; an IPv6 address in brackets)", {"one": one[:60]}
+            )
+        if not 0 < int(found["port"] or 9092) <= LARGEST_PORT:
+            raise PydanticCustomError("brokers", "'{one}': a port is a number from 1 to 65535", {"one": one[:60]})
+    return ",".join(brokers)
+
+
+def _is_ipv6(text: str) -> bool:
+    try:
+        IPv6Address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _long_enough(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value().encode()) < MIN_SECRET_BYTES:
+        raise PydanticCustomError("secret", "must be at least {least} bytes long", {"least": MIN_SECRET_BYTES})
+    return value
+
+
+Key = Annotated[SecretStr, AfterValidator(_long_enough)]
+"""Of an HMAC: as long as the hash, at least."""
 
 
 class Database(Group):
@@ -95,7 +130,9 @@ class Database(Group):
 class Kafka(Group):
     """The broker, the topics and how batches are made."""
 
-    bootstrap_servers: str = Field("localhost:9092", alias="KAFKA_BOOTSTRAP_SERVERS", min_length=1)
+    bootstrap_servers: Annotated[str, AfterValidator(_brokers)] = Field(
+        "localhost:9092", alias="KAFKA_BOOTSTRAP_SERVERS"
+    )
     topic_prefix: str = Field("catalog", alias="TOPIC_PREFIX", pattern=r"^[A-Za-z0-9._-]{1,40}$")
     security_protocol: Annotated[Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(_upper)] = (
         Field("PLAINTEXT", alias="KAFKA_SECURITY_PROTOCOL")
@@ -129,7 +166,7 @@ class Redis(Group):
 class Jwt(Group):
     """How callers prove who they are."""
 
-    secret: SecretStr | None = Field(None, alias="JWT_SECRET")
+    secret: Key | None = Field(None, alias="JWT_SECRET")
     secret_kid: str | None = Field(None, alias="JWT_KID")
     public_key: SecretStr | None = Field(None, alias="JWT_PUBLIC_KEY")
     public_key_file: Path | None = Field(None, alias="JWT_PUBLIC_KEY_FILE")
@@ -190,9 +227,9 @@ class Backfills(Group):
 class Secrets(Group):
     """Keys of the workers' own."""
 
-    outcome_hmac_key: SecretStr = Field(alias="OUTCOME_HMAC_KEY")
-    dlq_signing_key: SecretStr = Field(alias="DLQ_SIGNING_KEY")
-    dlq_operator_key: SecretStr | None = Field(None, alias="DLQ_OPERATOR_KEY")
+    outcome_hmac_key: Key = Field(alias="OUTCOME_HMAC_KEY")
+    dlq_signing_key: Key = Field(alias="DLQ_SIGNING_KEY")
+    dlq_operator_key: Key | None = Field(None, alias="DLQ_OPERATOR_KEY")
     """Signs dead letters that an operator edited. Unset: none are made, and none are accepted."""
 
 
@@ -226,15 +263,15 @@ class Settings:
         Raises `SettingsError` with a line per error.
         """
         env_file = env_files or ENV_FILES
-        errors: list[str] = []
+        errors: dict[str, str] = {}
         process = _build(Process, env_file, {}, errors)
-        defaults = _DEFAULTS[process.environment] if process else {}
+        defaults = _DEFAULTS.get(process.environment, {})
         groups = {name: _build(model, env_file, defaults, errors) for name, model in _GROUPS.items()}
-        if process is None or errors:
-            raise SettingsError(errors)
-        settings = cls(process, **groups)  # type: ignore[arg-type]  # none is None, or there were errors
-        if errors := _contradictions(settings):
-            raise SettingsError(errors)
+        settings = cls(process, **groups)  # type: ignore[arg-type]  # each is of its class
+        for name, reason in _contradictions(settings, errors.keys()):
+            errors.setdefault(name, reason)
+        if errors:
+            raise SettingsError([f"{name}: {reason}" for name, reason in errors.items()])
         return settings
 
 
@@ -282,56 +319,115 @@ _DEFAULTS: Final[Mapping[str, Mapping[str, str]]] = {
 G = TypeVar("G", bound=Group)
 
 
-def _build(model: type[G], env_file: tuple[Path, ...], defaults: Mapping[str, str], errors: list[str]) -> G | None:
-    known = {field.alias for field in model.model_fields.values()}
+def _build(model: type[G], env_file: tuple[Path, ...], defaults: Mapping[str, str], errors: dict[str, str]) -> G:
+    """Read a group. What is wrong goes into `errors`, by the name of its variable, and is None in what is returned."""
+    known = {str(field.alias): name for name, field in model.model_fields.items()}
     given: dict[str, Any] = {name: value for name, value in defaults.items() if name in known}
-    try:
-        return model(_env_file=env_file, **given)
-    except ValidationError as error:
-        errors += _lines(error)
-    except pydantic_settings.SettingsError as error:
-        names = [field.alias for name, field in model.model_fields.items() if f'"{name}"' in str(error)]
-        errors.append(f"{names[0] if names else model.__name__}: is not the JSON that is expected there")
-    return None
+    wrong: set[str] = set()
+    while True:
+        reading = _without(model, frozenset(wrong))
+        try:
+            read = reading(_env_file=env_file, **given)
+        except ValidationError as error:
+            found = _reasons(error)
+        except pydantic_settings.SettingsError as error:
+            names = [alias for alias, name in known.items() if f'"{name}"' in str(error)]
+            if not names:
+                raise
+            found = {names[0]: "is not the JSON that is expected there"}
+        else:
+            if not wrong:
+                return read
+            return cast(
+                "G", model.model_construct(**{alias: getattr(read, name, None) for alias, name in known.items()})
+            )
+        errors.update(found)
+        wrong |= {known[name] for name in found}
 
 
-def _lines(error: ValidationError) -> list[str]:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [
-        f"{one['loc'][0]}: {'is not set' if one['type'] == 'missing' else one['msg'][:1].lower() + one['msg'][1:]}"
-        for one in found
-    ]
-
-
-def _contradictions(settings: Settings) -> list[str]:
-    """Find what each setting alone cannot show."""
-    errors = []
-    jwt, production = settings.jwt, settings.process.environment == "production"
-    if jwt.secret is None and jwt.public_key is None and jwt.public_key_file is None and jwt.jwks_file is None:
-        errors.append("JWT_SECRET: set it, or JWT_PUBLIC_KEY, JWT_PUBLIC_KEY_FILE or JWT_JWKS_FILE")
-    secrets = {
-        "JWT_SECRET": jwt.secret,
-        "OUTCOME_HMAC_KEY": settings.secrets.outcome_hmac_key,
-        "DLQ_SIGNING_KEY": settings.secrets.dlq_signing_key,
-        "DLQ_OPERATOR_KEY": settings.secrets.dlq_operator_key,
+def _without(model: type[G], wrong: frozenset[str]) -> type[G]:
+    """Make the same group without some of its fields, to read the others."""
+    if not wrong:
+        return model
+    fields: dict[str, Any] = {
+        name: (field.rebuild_annotation(), field) for name, field in model.model_fields.items() if name not in wrong
     }
-    for name, secret in secrets.items():
-        if secret is None:
-            continue
-        if len(secret.get_secret_value().encode()) < MIN_SECRET_BYTES:
-            errors.append(f"{name}: must be at least {MIN_SECRET_BYTES} bytes long")
-        if production and secret.get_secret_value() == DEVELOPMENT_SECRET:
-            errors.append(f"{name}: is the development secret; production needs one of its own")
-    operator_key = settings.secrets.dlq_operator_key
-    if operator_key is not None and operator_key == settings.secrets.dlq_signing_key:
-        errors.append("DLQ_OPERATOR_KEY: must not be the DLQ_SIGNING_KEY, or nobody could tell who signed")
-    if settings.kafka.min_insync_replicas > settings.kafka.replication_factor:
-        errors.append("KAFKA_MIN_INSYNC_REPLICAS: must not exceed KAFKA_REPLICATION_FACTOR")
-    if settings.process.fault_point and settings.process.environment != "development":
-        errors.append("FAULT_POINT: is for tests, in development only")
+    return cast("type[G]", create_model(model.__name__, __base__=Group, **fields))
+
+
+def _reasons(error: ValidationError) -> dict[str, str]:
+    """Say what is wrong, by the name of the variable: of a list or a mapping, what is wrong first."""
+    reasons: dict[str, str] = {}
+    for one in error.errors(include_url=False, include_context=False, include_input=False):
+        name, *place = (str(part) for part in one["loc"])
+        text = "is not set" if one["type"] == "missing" else one["msg"][:1].lower() + one["msg"][1:]
+        reasons.setdefault(name, f"{'.'.join(place)}: {text}" if place else text)
+    return reasons
+
+
+def _contradictions(settings: Settings, wrong: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Find what each setting alone cannot show. Those that are `wrong` are None."""
+    jwt, kafka, redis, domain = settings.jwt, settings.kafka, settings.redis, settings.domain
+    keys = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_FILE")
+    if not any((jwt.secret, jwt.public_key, jwt.public_key_file, jwt.jwks_file)) and not set(keys) & set(wrong):
+        yield keys[0], f"set it, or {', '.join(keys[1:-1])} or {keys[-1]}"
+    yield from _secret_contradictions(settings)
+    if kafka.min_insync_replicas and kafka.replication_factor and kafka.min_insync_replicas > kafka.replication_factor:
+        yield "KAFKA_MIN_INSYNC_REPLICAS", "must not exceed KAFKA_REPLICATION_FACTOR"
+    yield from _kafka_security_contradictions(kafka)
+    if settings.process.fault_point and settings.process.environment not in {"development", None}:
+        yield "FAULT_POINT", "is for tests, in development only"
     commands = {kind.name for kind in KINDS.values() if kind.topic == "commands"}
-    if unknown := sorted(set(settings.domain.park_behind_defects) - commands):
-        errors.append(f"PARK_BEHIND_DEFECTS: {unknown[0]} is no kind of command")
-    if settings.redis.cache_strict and settings.redis.url is None:
-        errors.append("CACHE_STRICT: needs REDIS_URL")
-    return errors
+    if unknown := sorted(set(domain.park_behind_defects or ()) - commands):
+        yield "PARK_BEHIND_DEFECTS", f"{unknown[0]} is no kind of command"
+    if kafka.topic_prefix:
+        try:
+            ReplyTopics(domain.reply_topics or {}, kafka.topic_prefix)
+        except ValueError as error:
+            yield "REPLY_TOPICS", str(error)
+    for caller, limit in (settings.rate.overrides or {}).items():
+        if limit < 0:
+            yield "RATE_LIMIT_OVERRIDES", f"{caller}: must be 0 (no limit) or more"
+    if redis.cache_strict and redis.url is None and "REDIS_URL" not in wrong:
+        yield "CACHE_STRICT", "needs REDIS_URL"
+    file = settings.observing.url_file
+    if file is not None and not file.parent.is_dir():
+        yield "METRICS_URL_FILE", "its folder does not exist"
+
+
+def _secret_contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Compare the secrets with each other, and in production with the one that everybody knows."""
+    jwt, secrets = settings.jwt, settings.secrets
+    named = {
+        "JWT_SECRET": jwt.secret,
+        "OUTCOME_HMAC_KEY": secrets.outcome_hmac_key,
+        "DLQ_SIGNING_KEY": secrets.dlq_signing_key,
+        "DLQ_OPERATOR_KEY": secrets.dlq_operator_key,
+    }
+    for name, secret in named.items():
+        known = secret is not None and secret.get_secret_value() == DEVELOPMENT_SECRET
+        if known and settings.process.environment == "production":
+            yield name, "is the development secret; production needs one of its own"
+    if secrets.dlq_operator_key is not None and secrets.dlq_operator_key == secrets.dlq_signing_key:
+        yield "DLQ_OPERATOR_KEY", "must not be the DLQ_SIGNING_KEY, or nobody could tell who signed"
+
+
+def _kafka_security_contradictions(kafka: Kafka) -> Iterator[tuple[str, str]]:
+    """Say what the way into Kafka lacks."""
+    protocol = kafka.security_protocol or ""
+    if protocol.startswith("SASL") and kafka.sasl_mechanism == "OAUTHBEARER":
+        module, _, name = (kafka.token_provider or "").partition(":")
+        if not module or not name:
+            yield "KAFKA_SECURITY_TOKEN_PROVIDER", "OAUTHBEARER needs one, as package.module:Class"
+    elif protocol.startswith("SASL") and kafka.sasl_mechanism:
+        for variable, value in (("USERNAME", kafka.username), ("PASSWORD", kafka.password)):
+            if not value:
+                yield f"KAFKA_SECURITY_{variable}", f"{kafka.sasl_mechanism} needs it"
+    if not protocol.endswith("SSL"):
+        return
+    files = {"CAFILE": kafka.cafile, "CERTFILE": kafka.certfile, "KEYFILE": kafka.keyfile}
+    for variable, file in files.items():
+        if file is not None and not file.is_file():
+            yield f"KAFKA_SECURITY_{variable}", f"the file '{file}' does not exist"
+    if kafka.keyfile is not None and kafka.certfile is None:
+        yield "KAFKA_SECURITY_KEYFILE", "needs KAFKA_SECURITY_CERTFILE"

@@ -59,7 +59,7 @@ async def run_backfill_worker(config: BackfillWorkerConfig, stop_event: asyncio.
     definitions = load_definitions(config.definitions)
     # One connection each for the step (or the watch) and the chunk, one that listens, one to spare.
     engine = create_engine(
-        config.database_url, PoolSettings(size=3, max_overflow=1), f"{APPLICATION_NAME}/{config.worker}"[:63]
+        config.database_url, PoolSettings(size=3, max_overflow=1), config.worker, kind=f"{APPLICATION_NAME}/"
     )
     worker = f"{config.worker}-{uuid.uuid4().hex[:8]}"
     try:

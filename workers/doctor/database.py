@@ -6,6 +6,8 @@ from typing import Any, Final
 
 from migrations import runner
 from persistence.engine import Connection, Engine, connected
+from persistence.sessions import unfit_because
+from workers.bootstrap import primary_address
 from workers.checks import DURABLE, OLDEST_SERVER
 from workers.doctor.findings import Finding, failing, ok, warning
 from workers.settings import Settings
@@ -36,6 +38,10 @@ order by xact_start limit 1"""
 
 async def examine_database(engine: Engine, settings: Settings) -> AsyncIterator[Finding]:
     """Look at the server, the schema and the outcomes."""
+    if unfit := await unfit_because(primary_address(settings)):
+        text, _, remedy = unfit.partition(": ")
+        yield failing("sessions", text, remedy)
+        return
     async with connected(engine) as connection:
         found = {row["name"]: row["setting"] for row in await connection.fetch(_SETTINGS)}
         yield _version(found)
@@ -93,7 +99,9 @@ def _locks(found: dict[str, str], settings: Settings) -> Finding:
 
 
 async def _schema(settings: Settings) -> Finding:
-    at = await runner.current(settings.database.url.get_secret_value(), patience=runner.Patience(database_s=0))
+    at = await runner.current(
+        primary_address(settings).arguments("catalog-doctor"), patience=runner.Patience(database_s=0)
+    )
     revisions = runner.history()
     head = [one.revision for one in revisions if one.branch == "main"][-1]
     unknown = sorted(set(at) - {one.revision for one in revisions})

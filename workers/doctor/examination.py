@@ -40,7 +40,7 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
     try:
         database_fit = True
         async for finding in _database(engine, settings):
-            if finding.level is Level.FAILING and finding.about in {"database", "schema"}:
+            if finding.level is Level.FAILING and finding.about in {"database", "schema", "sessions"}:
                 database_fit = False
             yield finding
         async for finding in _kafka(settings, engine if database_fit else None):
