@@ -5,6 +5,7 @@ No type of FastStream or aiokafka crosses this line, so that either side is test
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -66,6 +67,32 @@ class BatchHandler(Protocol):
     """
 
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress: ...
+
+
+class Custody(Protocol):
+    """Records that were handed out to be answered in any order, until each is, or their partitions are taken away."""
+
+    @property
+    def is_ours(self) -> bool:
+        """False once a partition was revoked: what runs may end and count, nothing more may begin."""
+        ...
+
+    def waiting(self) -> AbstractContextManager[None]:
+        """Wait inside; raises CancelledError at once when the partitions are taken away, or were before."""
+        ...
+
+    def answered(self, records: Sequence[Record]) -> None:
+        """The broker has the reply, or the dead letter, of each of these: they need not come again."""
+        ...
+
+
+class StreamHandler(Protocol):
+    """A pipeline that answers in any order; the next batch is handed to it while it is at work on this one.
+
+    What it leaves without an answer when it returns, or raises, it is asked for again, as long as it is ours.
+    """
+
+    async def __call__(self, records: Sequence[Record], custody: Custody) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)

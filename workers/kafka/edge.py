@@ -21,9 +21,10 @@ from workers.kafka.observation import EdgeHealth, EdgeObserver, SilentObserver
 from workers.kafka.producer import PatientProducer
 from workers.kafka.replies import Publisher, Replies
 from workers.kafka.security import KafkaSecurity
+from workers.kafka.stream import StreamFlow
 from workers.kafka.subscriber import DRAIN_TIMEOUT_S, BatchFlow, Consumption, subscribe
 from workers.kafka.topics import TopicAdmin
-from workers.ports import BatchHandler, BrokerAwayError, DeadLetterPort, ReplyPort
+from workers.ports import BatchHandler, BrokerAwayError, DeadLetterPort, ReplyPort, StreamHandler
 
 _WATCH_EVERY_S: Final = 1.0
 
@@ -33,8 +34,9 @@ _log = structlog.get_logger(__name__)
 class KafkaEdge:
     """Reads one topic for one handler, and publishes replies and dead letters for it.
 
-    Set `handler` before `start`. `stop` may take as long as a drain does (`drain_timeout_s`, and 16 s at most to roll
-    back, to acknowledge and to leave the group).
+    Set `handler` before `start`: a `StreamHandler` where it answers `in_any_order`, else a `BatchHandler`. `stop` may
+    take as long as a drain does (`drain_timeout_s`, and 16 s at most to roll back, to acknowledge and to leave the
+    group).
     """
 
     def __init__(  # noqa: PLR0913 - one parameter for each thing that differs between deployments
@@ -53,6 +55,7 @@ class KafkaEdge:
         accept_auto_create: bool = False,
         outcomes_kept: timedelta | None = None,
         min_insync_replicas: int = 1,
+        in_any_order: bool = False,
         observer: EdgeObserver | None = None,
         fault_points: FaultPoints | None = None,
     ) -> None:
@@ -85,7 +88,8 @@ class KafkaEdge:
             drain_timeout_s=drain_timeout_s,
             group_instance_id=group_instance_id,
         )
-        self._flow = BatchFlow(consumption, self._observer, fault_points or FaultPoints())
+        flow = StreamFlow if in_any_order else BatchFlow
+        self._flow = flow(consumption, self._observer, fault_points or FaultPoints())
         self._subscriber = subscribe(self._broker, consumption, self._flow)
         self._publisher = Publisher(
             partial(PatientProducer, bootstrap_servers, client_id, security),
@@ -102,12 +106,12 @@ class KafkaEdge:
         self._broken = asyncio.Event()
 
     @property
-    def handler(self) -> BatchHandler | None:
+    def handler(self) -> BatchHandler | StreamHandler | None:
         """Who decides the batches."""
         return self._flow.handler
 
     @handler.setter
-    def handler(self, handler: BatchHandler) -> None:
+    def handler(self, handler: BatchHandler | StreamHandler) -> None:
         self._flow.handler = handler
 
     async def start(self) -> None:

@@ -41,7 +41,7 @@ from workers.kafka import turns
 from workers.kafka.acks import ACK_TIMEOUT_S, Acks
 from workers.kafka.connection import Backoff
 from workers.kafka.observation import EdgeObserver, PartitionHealth
-from workers.ports import BatchHandler, Position, Progress
+from workers.ports import BatchHandler, Position, Progress, StreamHandler
 
 Records = tuple[ConsumerRecord[bytes, bytes], ...]
 
@@ -56,8 +56,8 @@ MAX_POLL_INTERVAL_S: Final = 300.0
 """A batch that takes longer has aiokafka leave the group."""
 
 _POLL_S: Final = 1.0  # how long one fetch waits: nothing but the pace of the loop's book-keeping
-_NO_PROGRESS_WAIT_S: Final = 0.1  # a handler that decides nothing and names no wait must not spin
-_CANCEL_TIMEOUT_S: Final = 2.0  # for a cancelled handler to roll back
+NO_PROGRESS_WAIT_S: Final = 0.1  # a handler that decides nothing and names no wait must not spin
+CANCEL_TIMEOUT_S: Final = 2.0  # for a cancelled handler to roll back
 _CLOSE_TIMEOUT_S: Final = 5.0  # for leaving the group and closing sockets
 _LAG_EVERY_S: Final = 1.0
 _BROKER_AWAY_AFTER_S: Final = 2.0  # without an answer to a fetch: then waiting is all that can be done
@@ -108,7 +108,7 @@ class BatchFlow:
         fault_points: FaultPoints,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.handler: BatchHandler | None = None
+        self.handler: BatchHandler | StreamHandler | None = None
         self.joined = False
         self._consumption = consumption
         self._observer = observer
@@ -141,7 +141,7 @@ class BatchFlow:
         self._give_back_what_was_dropped(consumer)
         await self._sit_out_pause()
         try:
-            fetched = await turns.take(consumer, _POLL_S, self._consumption.max_records)
+            fetched = await turns.take(consumer, _POLL_S, self._most_records(consumer))
         except ConsumerStoppedError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was: count it, wait, ask again
@@ -223,11 +223,11 @@ class BatchFlow:
             position = (partition.topic, partition.partition)
             # Not public: whether a position is known yet, without waiting for it
             state = consumer._subscription.subscription.assignment.state_value(partition)  # noqa: SLF001
-            in_hand = self._spans.get(position)
+            in_hand = self._first_in_hand(position)
             fetched_at_ms = state.timestamp
             health = PartitionHealth(
                 position=position,
-                next_offset=in_hand[0] if in_hand else state._position,  # noqa: SLF001
+                next_offset=state._position if in_hand is None else in_hand,  # noqa: SLF001
                 end_offset=state.highwater,
                 stuck_s=now - self._progress_at.get(position, now),
                 fetched_s=None if fetched_at_ms is None else max(0.0, wall_ms - fetched_at_ms) / 1000,
@@ -244,13 +244,26 @@ class BatchFlow:
             return "aiokafka's group coordination ended"
         if consumer._fetcher.error_future.done():  # noqa: SLF001 - no public sign of it
             return "aiokafka's fetching ended"
-        if self.joined and self._idle.is_set() and not self.paused_s and not consumer._fetcher._records:  # noqa: SLF001
+        if self.joined and not self._has_work and not self.paused_s and not consumer._fetcher._records:  # noqa: SLF001
             ages = [health.fetched_s for health in self.partitions(consumer) if health.fetched_s is not None]
             if ages and min(ages) > _SILENT_AFTER_S:
                 return f"no fetch was answered for {_SILENT_AFTER_S:.0f} s"
         return None
 
     # -------------------------------------------------------------------------------------------------------------- own
+
+    def _most_records(self, _: AIOKafkaConsumer) -> int:
+        """How many records the next batch may have."""
+        return self._consumption.max_records
+
+    def _first_in_hand(self, position: Position) -> int | None:
+        """The first offset that was fetched and is not decided."""
+        span = self._spans.get(position)
+        return span[0] if span is not None else None
+
+    @property
+    def _has_work(self) -> bool:
+        return bool(self._spans)
 
     async def _drain(self) -> None:
         """Wait for the running batch and its ack; cancel what takes too long. Bounded below the rebalance time-out."""
@@ -261,7 +274,7 @@ class BatchFlow:
                 _log.warning("batch_cancelled", after_s=self._consumption.drain_timeout_s)
                 running.cancel()
         with suppress(TimeoutError):
-            async with asyncio.timeout(_CANCEL_TIMEOUT_S):
+            async with asyncio.timeout(CANCEL_TIMEOUT_S):
                 await self._idle.wait()
         await self._acks.settle(ACK_TIMEOUT_S)
 
@@ -284,7 +297,8 @@ class BatchFlow:
         if self.handler is None:
             raise RuntimeError("An edge without a handler must not be started")
         running = asyncio.create_task(
-            _as_coroutine(self.handler, records, lambda: self._assignment == assignment), name="batch"
+            _as_coroutine(cast("BatchHandler", self.handler), records, lambda: self._assignment == assignment),
+            name="batch",
         )
         self._running = running
         try:
@@ -335,7 +349,7 @@ class BatchFlow:
         self._lag_due_at = self._polled_at + _LAG_EVERY_S
         for health in self.partitions(consumer):
             self._observer.on_lag(health.position, health.lag)
-            waits = not self._spans and health.fetched_s is not None and health.fetched_s > _BROKER_AWAY_AFTER_S
+            waits = not self._has_work and health.fetched_s is not None and health.fetched_s > _BROKER_AWAY_AFTER_S
             if waits or not health.lag:
                 self._progress_at[health.position] = self._polled_at
 
@@ -469,7 +483,7 @@ def _verdict(spans: Mapping[Position, tuple[int, int]], progress: Progress) -> _
         if reached < end:
             undecided[position] = reached
             left += end - reached
-    return _Verdict(decided, undecided, left, progress.retry_after_s or (0.0 if decided else _NO_PROGRESS_WAIT_S))
+    return _Verdict(decided, undecided, left, progress.retry_after_s or (0.0 if decided else NO_PROGRESS_WAIT_S))
 
 
 def _not_stuck(health: PartitionHealth) -> PartitionHealth:
