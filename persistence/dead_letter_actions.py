@@ -64,8 +64,10 @@ _DONE: Final = "update dead_letter_actions set done_at = clock_timestamp() where
 _DEALT_WITH: Final = """
 select distinct on (log_topic, log_partition, log_offset, stamped_at, attempts)
     log_topic, log_partition, log_offset, stamped_at, attempts, action, operator, done_at
-from dead_letter_actions
-where log_topic = any($1::text[]) and action <> 'revealed' and done_at is not null
+from unnest($1::text[], $2::int[], $3::bigint[], $4::timestamptz[], $5::int[])
+    as asked (log_topic, log_partition, log_offset, stamped_at, attempts)
+join dead_letter_actions using (log_topic, log_partition, log_offset, stamped_at, attempts)
+where action <> 'revealed' and done_at is not null
 order by log_topic, log_partition, log_offset, stamped_at, attempts, id desc"""
 
 
@@ -105,10 +107,12 @@ class DeadLetterActions:
         arrival = Arrival(failure.stamped_at, failure.partition, failure.offset)
         await parked_commands.let_go(self._engine, failure.topic, arrival)
 
-    async def dealt_with(self, topics: Collection[str]) -> dict[Failure, Done]:
-        """Return the last confirmed action of each failure of messages on these topics."""
+    async def dealt_with(self, failures: Collection[Failure]) -> dict[Failure, Done]:
+        """Return the last confirmed action of each of these failures that was dealt with."""
+        if not failures:
+            return {}
         async with connected(self._engine) as connection:
-            rows = await connection.fetch(_DEALT_WITH, list(topics))
+            rows = await connection.fetch(_DEALT_WITH, *(list(column) for column in zip(*failures, strict=True)))
         return {
             Failure(
                 *(row[name] for name in ("log_topic", "log_partition", "log_offset", "stamped_at", "attempts"))

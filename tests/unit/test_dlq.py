@@ -1,7 +1,8 @@
 """The desk at which dead letters are dealt with, without Kafka and Postgres: order, records, words."""
 
 import json
-from collections.abc import AsyncIterator, Sequence
+import weakref
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,11 +14,12 @@ from typer.testing import CliRunner
 from contracts.topics import Topics
 from persistence.dead_letter_actions import Action, Done, Failure
 from tests.unit.test_dead_letters import KEY, LETTERS, OPERATOR_KEY, REPLAYS, SENDER, Stored
+from workers.admission.identity import Identity
 from workers.dlq.commands import app
-from workers.dlq.desk import Desk, LetterNotFoundError, grouped, read_id
+from workers.dlq.desk import MOST_GROUPS, OTHER_PLACES, PAGE, Desk, LetterNotFoundError, read_id
 from workers.dlq.edits import Caller, EditError, Edits, read_place, read_set
 from workers.dlq.errors import DeskError
-from workers.dlq.letters import Filter, Letter, read_time
+from workers.dlq.letters import Entry, Filter, Letter, read_time
 from workers.pipeline.replays import Replay
 from workers.pipeline.signature import Header
 from workers.ports import BrokerAwayError, Message, Record
@@ -33,10 +35,12 @@ def letter(
     reason: str = "INTERNAL_ERROR",
     headers: Sequence[Header] = (("message_id", b"m"), ("x-secret", b"Ada")),
     value: bytes = json.dumps(BODY).encode(),
+    identity: Identity | None = SENDER,
+    kind: str | None = "place_order",
 ) -> Letter:
     """Make a dead letter as it stands on its topic."""
     record = Stored(headers, value, offset=offset)
-    written = LETTERS.write(record, reason=reason, detail=detail, identity=SENDER)
+    written = LETTERS.write(record, reason=reason, detail=detail, identity=identity, kind=kind)
     return Letter(Stored(written.headers, written.value, written.key, written.topic, 0, offset), "commands", REPLAYS)
 
 
@@ -48,10 +52,14 @@ class Log:
     takes: int = 1000
     brought_back: list[Message] = field(default_factory=list)
 
-    async def letters(self, topic: str, since: datetime | None) -> AsyncIterator[Record]:
-        for one in self.stored:
-            if one.record.topic == topic:
-                yield one.record
+    async def spans(self, topic: str, since: datetime | None) -> dict[int, tuple[int, int]]:
+        return {0: (0, len(self.stored))}
+
+    async def read(self, topic: str, spans: Mapping[int, tuple[int, int]]) -> AsyncIterator[Record]:
+        for first, end in spans.values():
+            for one in self.stored[first:end]:
+                if one.record.topic == topic:
+                    yield one.record
 
     async def letter(self, topic: str, partition: int, offset: int) -> Record | None:
         return next((one.record for one in self.stored if one.record.offset == offset), None)
@@ -77,7 +85,7 @@ class Actions:
     async def confirm(self, number: int) -> None:
         self.confirmed.append(number)
 
-    async def dealt_with(self, _: Sequence[str]) -> dict[Failure, Done]:
+    async def dealt_with(self, _: Collection[Failure]) -> dict[Failure, Done]:
         return {self.begun[number].failure: Done("replayed", "op", NOW) for number in self.confirmed}
 
 
@@ -94,24 +102,25 @@ async def test_letters_come_in_the_order_of_their_first_arrival() -> None:
     """Whatever the order in which they failed; one that was published twice is one failure."""
     late, early, twice = letter(offset=9), letter(offset=2), letter(offset=9)
     found = await desk(Log([late, early, twice])).find(["commands"], Filter())
-    assert [one.failure.offset for one, _ in found] == [2, 9]
+    assert [one.failure.offset for one in found] == [2, 9]
 
 
 async def test_a_broker_that_goes_away_leaves_what_is_not_done_open() -> None:
     """What was brought back is dealt with; the letter in doubt and those after it are open, and can be replayed."""
     log, actions = Log([letter(offset=n) for n in range(4)], takes=2), Actions()
     at = desk(log, actions)
-    open_ones = [one for one, _ in await at.find(["commands"], Filter())]
+    open_ones = await at.find(["commands"], Filter())
     with pytest.raises(BrokerAwayError):
         _ = [treated async for treated in at.replay(open_ones, None, per_s=100, dry_run=False)]
     assert (len(actions.begun), actions.confirmed) == (3, [0, 1])
-    assert [one.failure.offset for one, _ in await at.find(["commands"], Filter())] == [2, 3]
+    assert [one.failure.offset for one in await at.find(["commands"], Filter())] == [2, 3]
 
 
 async def test_a_replay_is_the_letter_as_it_is() -> None:
     """Same key, value, headers and signature, on the partition it came from; a worker believes it."""
-    one, log = letter(), Log()
-    _ = [treated async for treated in desk(log).replay([one], None, per_s=1, dry_run=False)]
+    one = letter()
+    log = Log([one])
+    _ = [treated async for treated in desk(log).replay([Entry.of(one)], None, per_s=1, dry_run=False)]
     (message,) = log.brought_back
     assert (message.topic, message.partition, message.headers) == ("catalog.commands", 3, one.record.headers)
     came_back = Stored(message.headers, message.value, message.key, message.topic)
@@ -195,23 +204,140 @@ def test_a_place_holds_nothing_of_the_sender(reason: str, detail: str, place: st
     assert letter(reason=reason, detail=detail).place == place
 
 
-def test_groups_are_by_reason_and_place() -> None:
-    """The largest first, with how many callers and the newest as an example."""
+async def test_groups_are_by_reason_and_place() -> None:
+    """The largest first, with how many callers and the newest as an example; what was published twice counts once."""
     letters = [letter(offset=1), letter(offset=2, reason="X", detail="a 1"), letter(offset=3, reason="X", detail="a 2")]
-    first, second = [group.summary() for group in grouped(letters)]
+    found = await desk(Log([*letters, letters[1], letters[2]])).group(["commands"], Filter())
+    first, second = [group.summary() for group in found]
     assert (first["letters"], first["reason"], first["place"], first["example"]) == (2, "X", "a …", "commands/0/3")
     assert (second["letters"], second["kinds"]) == (1, ["place_order"])
 
 
 def test_descriptions_show_ids_and_hide_the_rest() -> None:
     """No value, header or key of the sender's own, however broken the letter is."""
-    hidden = letter(headers=[("reply_to", b"Ada"), ("Ada", b"Ada")], value=b'{"kind": "Ada", "payload": {"Ada": 1}}')
+    hidden = letter(
+        headers=[("reply_to", b"Ada"), ("Ada", b"Ada")], value=b'{"kind": "Ada", "payload": {"Ada": 1}}', kind=None
+    )
     broken = Letter(
         Stored([("dlq.failed_at", b"9" * 30), ("dlq.value_bytes", b"x")], None, b"Ada"), "commands", REPLAYS
     )
     for one in (hidden, broken):
         assert "Ada" not in json.dumps(one.description(None))
     assert hidden.description(None)["reply_to"] == "(unusable)"
+
+
+STRANGER_WROTE: dict[str, dict[str, Any]] = {
+    "the version": {"value": b'{"kind": "place_order", "version": {"Ada": "Ada"}, "payload": {}}'},
+    "a version that is a text": {"value": b'{"kind": "place_order", "version": "Ada Lovelace", "payload": {}}'},
+    "an id that is none": {"value": b'{"kind": "place_order", "payload": {"customer_id": "ADA", "order_id": "Ada"}}'},
+    "an id of another kind": {"value": b'{"kind": "create_customer", "payload": {"mnemonic": "ADA_LOVELACE"}}'},
+    "the name of a field": {"value": b'{"kind": "place_order", "payload": {"Ada": 1}}'},
+    "the kind": {"value": b'{"kind": "Ada", "payload": {}}', "kind": None},
+    "a message_id": {"headers": [("message_id", b"Ada Lovelace")], "identity": None},
+    "a reply topic": {"headers": [("reply_to", b"catalog.replies.Ada.Lovelace")], "identity": None},
+    "a mnemonic": {"value": b'{"kind": "delete_product", "payload": {"mnemonic": "ADA"}}', "identity": None},
+    "a header's name": {"headers": [("x-Ada", b"Ada")]},
+    "a header's value": {"headers": [("traceparent", b"Ada"), ("deadline", b"Ada"), ("content-type", b"Ada")]},
+}
+
+
+@pytest.mark.parametrize("wrote", STRANGER_WROTE.values(), ids=STRANGER_WROTE)
+def test_what_a_sender_wrote_is_not_shown(wrote: dict[str, Any]) -> None:
+    """Of the body only ids and versions that are some, of headers only what a verified caller is known by."""
+    one = letter(**{"kind": json.loads(wrote.get("value", b'{"kind": "place_order"}'))["kind"], **wrote})
+    shown = json.dumps([one.description(None), Entry.of(one).shown(None)])
+    assert "ada" not in shown.lower().replace(SENDER.subject, "")
+    assert SENDER.subject == "ada"
+
+
+def test_what_a_verified_caller_is_known_by_is_shown() -> None:
+    """Its ids, its reply topic, the version and the mnemonic: an operator has to find the message."""
+    one = letter(
+        headers=[("message_id", b"m-1"), ("reply_to", b"catalog.replies.shop")],
+        value=b'{"kind": "delete_product", "version": 1.0, "payload": {"mnemonic": "GOLD"}}',
+        kind="delete_product",
+    )
+    described = one.description(None)
+    assert (described["message_id"], described["reply_to"]) == ("m-1", "catalog.replies.shop")
+    assert (described["version"], described["ids"]) == (1, {"mnemonic": "GOLD"})
+
+
+@dataclass
+class LongLog(Log):
+    """Topics of many letters, made as they are read; counts what was read, and what of it is alive."""
+
+    partitions: int = 12
+    length: int = 1_000_000
+    read_so_far: int = 0
+    alive: "weakref.WeakSet[Any]" = field(default_factory=weakref.WeakSet)
+    most_alive: int = 0
+
+    async def spans(self, topic: str, since: datetime | None) -> dict[int, tuple[int, int]]:
+        return dict.fromkeys(range(self.partitions), (0, self.length))
+
+    async def read(self, topic: str, spans: Mapping[int, tuple[int, int]]) -> AsyncIterator[Record]:
+        for partition, (first, end) in spans.items():
+            for offset in range(first, end):
+                self.read_so_far += 1
+                caller = Identity("", f"caller-{offset % 50_000}", frozenset(), 0, 0)
+                written = LETTERS.write(
+                    Stored([("message_id", b"m")], b"no JSON", b"k", "catalog.commands", partition, offset),
+                    reason=self.reason(offset),
+                    detail=f"place-{'x' * (offset % 1_500)}",
+                    identity=caller,
+                    kind="place_order",
+                )
+                record = Stored(tuple(written.headers), written.value, written.key, topic, partition, offset)
+                self.alive.add(record)
+                self.most_alive = max(self.most_alive, len(self.alive))
+                yield record
+
+    def reason(self, offset: int) -> str:
+        return "RARE" if offset % 50 == 0 else "X"
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted", "at_most"),
+    [
+        (20, Filter(), 12 * 100),
+        (1, Filter(), 12 * 100),
+        (300, Filter(), 12 * 300),
+        (5, Filter(reasons=("RARE",)), 12 * 300),
+        (20, Filter(callers=("caller-49999",)), None),
+    ],
+)
+async def test_a_list_reads_from_the_end(limit: int, wanted: Filter, at_most: int | None) -> None:
+    """As far back as it must, however long the topic is; it keeps what it shows, and no letter."""
+    log = LongLog(length=1_000_000 if at_most is not None else 400)
+    latest = await desk(log).latest(["commands"], wanted, limit)
+    assert log.read_so_far <= (at_most or 12 * 400)
+    assert len(latest.entries) == (limit if at_most is not None else 0)
+    assert latest.complete == (at_most is None)
+    if not wanted.reasons and at_most:
+        assert {one.place[2] for one, _ in latest.entries} <= set(range(log.length - limit, log.length))
+
+
+async def test_a_list_goes_on_past_what_was_dealt_with() -> None:
+    """The last letters were all replayed: those before them are found."""
+    stored = [letter(offset=n) for n in range(400)]
+    actions = Actions([_done(one) for one in stored[100:]], list(range(300)))
+    latest = await desk(Log(stored), actions).latest(["commands"], Filter(), 3)
+    assert [one.failure.offset for one, _ in latest.entries] == [97, 98, 99]
+
+
+def _done(one: Letter) -> Action:
+    return Action(one.failure, one.record.topic, 0, one.record.offset, one.reason, None, None, "replayed", "op")
+
+
+async def test_groups_are_counted_by_headers_alone() -> None:
+    """A page of letters is in memory at a time; no body is read; places and callers beyond a number are one."""
+    log = LongLog(partitions=1, length=3_000)
+    found = await desk(log).group(["commands"], Filter(reasons=("X",)))
+    assert sum(group.letters for group in found) == 3_000 - 60
+    assert log.most_alive <= PAGE + 2
+    assert len(found) == MOST_GROUPS + 1
+    assert found[0].place == OTHER_PLACES
+    assert found[0].kinds == {"place_order"}
 
 
 def test_times_are_told_as_people_do() -> None:

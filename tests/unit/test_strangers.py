@@ -166,7 +166,7 @@ async def test_the_verified_are_not_counted_among_strangers() -> None:
     """A caller's dead letters go in full, however many strangers there are."""
     desk = Desk()
     await desk.take(STRANGERS["no token"], LETTERS_A_MINUTE + 1)
-    delivery = desk.intake.decode(Sent(body=[], reply_to=None).record())
+    delivery = desk.intake.decode(replace(Sent(body=[], reply_to=None).record(), offset=10_000))
     desk.intake.identify(delivery)
     await desk.answering.answer([delivery])
     assert desk.broker.letters[-1].value == b"[]"

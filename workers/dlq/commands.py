@@ -18,13 +18,13 @@ from rich.table import Table
 
 from contracts.kinds import Role
 from contracts.topics import Topics
-from persistence.dead_letter_actions import DeadLetterActions, Done
+from persistence.dead_letter_actions import DeadLetterActions
 from persistence.faults import Fault, fault_of
 from workers import bootstrap
-from workers.dlq.desk import Desk, Place, Treated, grouped, read_id
+from workers.dlq.desk import Desk, Group, Latest, Treated, read_id
 from workers.dlq.edits import Caller, EditError, Edits, read_place, read_set
 from workers.dlq.errors import DeskError
-from workers.dlq.letters import SIDES, Filter, Letter, Side, read_time
+from workers.dlq.letters import SIDES, Entry, Filter, Place, Side, read_time
 from workers.kafka.dead_letter_log import DeadLetterLog
 from workers.kafka.log_reader import NoSuchTopicError
 from workers.ports import BrokerAwayError
@@ -75,17 +75,17 @@ def list_letters(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """Show open dead letters, the latest last. Nothing that their senders wrote is shown."""
     sides, wanted = _sides(side), _filter(reason, kind, caller, since, until)
 
-    async def work(desk: Desk) -> list[tuple[Letter, Done | None]]:
-        found = await desk.find(sides, wanted, dealt_with_too=dealt_with)
-        return sorted(found, key=lambda one: one[0].failed_at)
+    async def work(desk: Desk) -> Latest:
+        return await desk.latest(sides, wanted, limit, dealt_with_too=dealt_with)
 
-    found = _at_desk(work)
-    shown = [letter.summary(done) for letter, done in found[-limit:]]
+    latest = _at_desk(work)
+    shown = [entry.shown(done) for entry, done in latest.entries]
     if as_json:
         _print_lines(shown)
         return
     columns = ("id", "failed_at", "reason", "kind", "caller", "message_id", "attempts", "state")
-    _print_table(shown, columns, f"{len(shown)} of {len(found)} dead letters")
+    earlier = "" if latest.complete else f", the latest; there may be earlier ones (--limit {limit * 10})"
+    _print_table(shown, columns, f"{len(shown)} dead letters{earlier}")
 
 
 @app.command()
@@ -120,10 +120,10 @@ def group(
     """Show open dead letters by reason and place, the largest group first."""
     sides, wanted = _sides(side), _filter(reason, kind, caller, since, until)
 
-    async def work(desk: Desk) -> list[Letter]:
-        return [letter for letter, _ in await desk.find(sides, wanted)]
+    async def work(desk: Desk) -> list[Group]:
+        return await desk.group(sides, wanted)
 
-    shown = [one.summary() for one in grouped(_at_desk(work))]
+    shown = [one.summary() for one in _at_desk(work)]
     if as_json:
         _print_lines(shown)
         return
@@ -171,8 +171,8 @@ def replay(  # noqa: PLR0913, PLR0917
     edits = _edits(name, edit, set_ or [], unset or [], named) if edited else None
 
     async def work(desk: Desk) -> list[Treated]:
-        letters, passed_over = await choice.letters(desk)
-        doing = desk.replay(letters, edits, per_s=rate, dry_run=dry_run)
+        entries, passed_over = await choice.entries(desk)
+        doing = desk.replay(entries, edits, per_s=rate, dry_run=dry_run)
         return await _told(passed_over, doing, result, as_json=as_json)
 
     _conclude(_at_desk(work, name), result, as_json=as_json)
@@ -199,8 +199,8 @@ def discard(  # noqa: PLR0913, PLR0917
     choice = _choice(ids, side, _filter(reason, kind, caller, since, until), all_=all_, again=again)
 
     async def work(desk: Desk) -> list[Treated]:
-        letters, passed_over = await choice.letters(desk)
-        return await _told(passed_over, desk.discard(letters, note, dry_run=dry_run), result, as_json=as_json)
+        entries, passed_over = await choice.entries(desk)
+        return await _told(passed_over, desk.discard(entries, note, dry_run=dry_run), result, as_json=as_json)
 
     _conclude(_at_desk(work, name), result, as_json=as_json)
 
@@ -283,17 +283,19 @@ class _Choice:
     wanted: Filter
     again: bool
 
-    async def letters(self, desk: Desk) -> tuple[list[Letter], list[Treated]]:
+    async def entries(self, desk: Desk) -> tuple[list[Entry], list[Treated]]:
         """Return the letters that are meant, in the order of their first arrival, and those passed over."""
         if not self.places:
-            return [letter for letter, _ in await desk.find(self.sides, self.wanted)], []
-        chosen = sorted(await desk.get(self.places), key=lambda one: one[0].failure)
+            return await desk.find(self.sides, self.wanted), []
+        chosen = sorted(
+            ((Entry.of(letter), done) for letter, done in await desk.get(self.places)), key=lambda one: one[0].failure
+        )
         dealt_with = [
-            Treated(letter, f"{done.action} by {done.operator} already (--again)")
-            for letter, done in chosen
+            Treated(entry, f"{done.action} by {done.operator} already (--again)")
+            for entry, done in chosen
             if done is not None and not self.again
         ]
-        return [letter for letter, done in chosen if done is None or self.again], dealt_with
+        return [entry for entry, done in chosen if done is None or self.again], dealt_with
 
 
 def _choice(ids: Sequence[str] | None, side: str | None, wanted: Filter, *, all_: bool, again: bool) -> _Choice:
@@ -376,12 +378,12 @@ def _print_table(shown: Sequence[Mapping[str, Any]], columns: Sequence[str], cap
 
 
 def _say(treated: Treated, what: str, *, as_json: bool) -> None:
-    letter = treated.letter
+    entry = treated.entry
     if as_json:
         result = {"result": what if treated.problem is None else "not " + what, "problem": treated.problem}
-        _print_lines([letter.summary(None) | result])
+        _print_lines([entry.shown(None) | result])
     else:
-        typer.echo(f"{letter.id}: " + (what if treated.problem is None else f"not {what}: {treated.problem}"))
+        typer.echo(f"{entry.id}: " + (what if treated.problem is None else f"not {what}: {treated.problem}"))
 
 
 def _conclude(treated: Sequence[Treated], what: str, *, as_json: bool) -> None:

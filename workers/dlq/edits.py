@@ -13,7 +13,7 @@ from workers.pipeline.replays import NOT_WHOLE
 from workers.pipeline.signature import PREFIX, SIGNATURE, Header, sign
 from workers.ports import Message
 
-NOT_IN_AN_EDIT: Final = NOT_WHOLE | {SIGNATURE, "dlq.operator", "dlq.value_sha256", "dlq.key_sha256"}
+NOT_IN_AN_EDIT: Final = NOT_WHOLE | {SIGNATURE, "dlq.operator", "dlq.kind", "dlq.value_sha256", "dlq.key_sha256"}
 _BODY: Final = frozenset({"kind", "version", "payload"})
 
 

@@ -1,7 +1,6 @@
 """A dead letter as an operator sees it: where it failed and why, without what its sender wrote."""
 
 import re
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,12 +19,15 @@ from workers.ports import STAMPED_BY_BROKER, Record
 
 Side = Literal["commands", "queries"]
 SIDES: Final[tuple[Side, ...]] = ("commands", "queries")
+Place = tuple[Side, int, int]
+"""Where a letter stands: side, partition, offset."""
 UNKNOWN: Final = "unknown"
 
 _PRINTABLE: Final = re.compile(r"[ -~]{1,128}")
 _MNEMONIC: Final = re.compile(r"[A-Z0-9_]{1,50}")
 _SPECIFIC: Final = re.compile(r"'.*'|\b[0-9a-fA-F]{8}[0-9a-fA-F-]*\b|\d+")
-_IDS: Final = ("customer_id", "order_id", "product_id", "mnemonic")
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
+_IDS: Final = ("customer_id", "order_id", "product_id")
 _OF_THE_CONTRACT: Final = frozenset(
     {"message_id", "correlation_id", "reply_to", "deadline", "content-type", "traceparent", "tracestate"}
 )
@@ -139,6 +141,16 @@ class Letter:
         value = (self.headers.get("message_id") or b"").decode("ascii", "replace")
         return value if _PRINTABLE.fullmatch(value) else None
 
+    @property
+    def shown_message_id(self) -> str | None:
+        """The message_id as it may be shown: of a sender that nobody verified it is any text, unless it is a UUID."""
+        return self._of_a_caller(self.message_id)
+
+    @property
+    def place_of_letter(self) -> Place:
+        """Where it stands."""
+        return self.side, self.record.partition, self.record.offset
+
     @cached_property
     def body(self) -> dict[str, Any] | None:
         """The body, where it is a JSON object."""
@@ -151,13 +163,19 @@ class Letter:
     @property
     def kind(self) -> Kind | None:
         """The kind, where it is one that we know."""
-        name = self.body.get("kind") if self.body is not None else None
+        name = self.notes.get("dlq.kind") or (self.body.get("kind") if self.body is not None else None)
         return KINDS.get(name) if isinstance(name, str) else None
 
     @property
     def kind_name(self) -> str:
         """The kind's name; a text of the sender's own is not repeated."""
         return self.kind.name if self.kind is not None else UNKNOWN
+
+    @property
+    def noted_kind(self) -> str:
+        """The kind's name as the headers alone tell it."""
+        name = self.notes.get("dlq.kind", UNKNOWN)
+        return name if name in KINDS else UNKNOWN
 
     def summary(self, done: Done | None) -> dict[str, Any]:
         """Return what may be shown to anybody: no key, no value, no header that its sender made up."""
@@ -167,12 +185,12 @@ class Letter:
             "place": self.place,
             "kind": self.kind_name,
             "caller": self.caller,
-            "message_id": self.message_id,
-            "failed_at": _iso(self.failed_at),
+            "message_id": self.shown_message_id,
+            "failed_at": iso(self.failed_at),
             "attempts": self.attempts,
             "origin": f"{self.origin.topic}/{self.origin.partition}/{self.origin.offset}" if self.origin else None,
             "genuine": self.is_genuine,
-            "state": "open" if done is None else f"{done.action} by {done.operator} at {_iso(done.done_at)}",
+            "state": state_of(done),
         }
 
     def description(self, done: Done | None) -> dict[str, Any]:
@@ -181,7 +199,7 @@ class Letter:
         roles = self.notes.get("dlq.roles")
         payload = self.body.get("payload") if self.body is not None else None
         return self.summary(done) | {
-            "sent_at": _iso(self.failure.stamped_at) if self.is_genuine else None,
+            "sent_at": iso(self.failure.stamped_at) if self.is_genuine else None,
             "worker": self.notes.get("dlq.worker"),
             "incident": self.notes.get("dlq.incident"),
             "edited_by": self.notes.get("dlq.operator"),
@@ -191,7 +209,7 @@ class Letter:
             "headers": sorted(_OF_THE_CONTRACT & self.headers.keys()),
             "other_headers": len(self.headers.keys() - _OF_THE_CONTRACT),
             "reply_to": self._reply_to(),
-            "version": self.body.get("version", 1) if self.kind is not None and self.body is not None else None,
+            "version": self._version(),
             "payload_fields": self._known_fields(payload),
             "ids": self._ids(payload),
             "value_bytes": len(self.record.value or b"") or _number(self.notes.get("dlq.value_bytes")),
@@ -212,7 +230,21 @@ class Letter:
             return None
         name = reply_to.decode("ascii", "replace")
         prefix = self.record.topic.removesuffix(f".{self.side}.dead-letters")
-        return name if Topics(prefix).is_reply_topic(name) else "(unusable)"
+        return self._of_a_caller(name) if Topics(prefix).is_reply_topic(name) else "(unusable)"
+
+    def _of_a_caller(self, text: str | None) -> str | None:
+        """Return a name that a verified caller gave; of others, who may have written anything, how long it is."""
+        if text is None or self.caller is not None or _UUID.fullmatch(text):
+            return text
+        return f"(hidden, {len(text)} bytes)"
+
+    def _version(self) -> int | None:
+        """Return the version, where it is one of the kind's: anything else is a text of the sender's own."""
+        if self.kind is None or self.body is None:
+            return None
+        version = self.body.get("version", 1)
+        known = next((one.number for one in self.kind.versions if one.number == version), None)
+        return known if not isinstance(version, bool) else None
 
     def _known_fields(self, payload: object) -> list[str]:
         if self.kind is None or not isinstance(payload, dict):
@@ -221,23 +253,24 @@ class Letter:
         return sorted(known & payload.keys())
 
     def _ids(self, payload: object) -> dict[str, str]:
-        """Return what names an entity and nobody: ids that are UUIDs, mnemonics."""
+        """Return what names an entity and nobody: ids that are UUIDs, and the mnemonic where the kind has one."""
         if self.kind is None or not isinstance(payload, dict):
             return {}
-        found = {name: payload.get(name) for name in _IDS}
-        return {name: value for name, value in found.items() if isinstance(value, str) and _names_nobody(value)}
+        known = self._known_fields(payload)
+        found: dict[str, str] = {name: payload[name] for name in _IDS if name in known and _is_uuid(payload[name])}
+        mnemonic = payload.get("mnemonic")
+        if "mnemonic" in known and self.caller is not None and isinstance(mnemonic, str):
+            found |= {"mnemonic": mnemonic} if _MNEMONIC.fullmatch(mnemonic) else {}
+        return found
 
 
-def _names_nobody(value: str) -> bool:
-    return _is_uuid(value) or _MNEMONIC.fullmatch(value) is not None
+def state_of(done: Done | None) -> str:
+    """Say how a letter was dealt with, if it was."""
+    return "open" if done is None else f"{done.action} by {done.operator} at {iso(done.done_at)}"
 
 
-def _is_uuid(value: str) -> bool:
-    try:
-        uuid.UUID(value)
-    except ValueError:
-        return False
-    return True
+def _is_uuid(value: object) -> bool:
+    return isinstance(value, str) and _UUID.fullmatch(value) is not None
 
 
 def _shown_key(key: bytes | None) -> str | None:
@@ -267,7 +300,8 @@ def _time(millis: int) -> datetime:
     return datetime.fromtimestamp(0, UTC) + timedelta(milliseconds=millis)
 
 
-def _iso(at: datetime) -> str:
+def iso(at: datetime) -> str:
+    """Write a time as people and programs read it: RFC 3339 in UTC, to the second."""
     return at.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
@@ -296,6 +330,31 @@ class Filter:
     def _names(self, letter: Letter) -> bool:
         caller = letter.notes.get("dlq.caller", "")
         return bool({caller.partition("\n")[2], caller.replace("\n", " ")} & set(self.callers) - {""})
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a list keeps of a letter: where it stands, and what may be shown; neither key nor value nor headers."""
+
+    failure: Failure
+    place: Place
+    topic: str
+    failed_at: datetime
+    summary: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, letter: Letter) -> "Entry":
+        """Make the entry of a letter."""
+        return cls(letter.failure, letter.place_of_letter, letter.record.topic, letter.failed_at, letter.summary(None))
+
+    @property
+    def id(self) -> str:
+        """Where it stands, as the command line takes it."""
+        return str(self.summary["id"])
+
+    def shown(self, done: Done | None) -> dict[str, Any]:
+        """Return what may be shown to anybody, with how it was dealt with."""
+        return {**self.summary, "state": state_of(done)}
 
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhd])")

@@ -1,6 +1,6 @@
 """The dead-letter topics as an operator's tool sees them: read, and brought back to the topics that they serve."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -28,6 +28,8 @@ class DeadLetterLog:
             SilentObserver(),
         )
         self._publishes = False
+        self._spans: dict[str, dict[int, tuple[int, int]]] = {}
+        """As they were when somebody asked last: a letter that was found is read without asking again."""
 
     async def __aenter__(self) -> Self:
         await self._reader.__aenter__()
@@ -38,21 +40,32 @@ class DeadLetterLog:
             await self._publisher.stop()
         await self._reader.__aexit__()
 
-    async def letters(self, topic: str, since: datetime | None = None) -> AsyncIterator[Record]:
-        """Yield what is on a dead-letter topic now, of `since` or later.
+    async def spans(self, topic: str, since: datetime | None = None) -> dict[int, tuple[int, int]]:
+        """Return for each partition of a dead-letter topic where the letters of `since` or later begin, and the end.
 
         Raises `NoSuchTopicError`, `BrokerAwayError`.
         """
-        spans = await self._reader.spans(topic)
-        if since is not None:
-            from_time = await self._reader.offsets_at(topic, since)
-            spans = {number: (max(first, from_time[number]), end) for number, (first, end) in spans.items()}
-        async for record in self._reader.read(topic, spans):
-            yield record
+        spans = self._spans[topic] = await self._reader.spans(topic)
+        if since is None:
+            return dict(spans)
+        from_time = await self._reader.offsets_at(topic, since)
+        return {number: (max(first, from_time.get(number, first)), end) for number, (first, end) in spans.items()}
+
+    def read(self, topic: str, spans: Mapping[int, tuple[int, int]]) -> AsyncIterator[Record]:
+        """Yield the letters of these spans, each partition in its order. Raises `BrokerAwayError`."""
+        return self._reader.read(topic, spans)
 
     async def letter(self, topic: str, partition: int, offset: int) -> Record | None:
         """Read one letter; None where it is not there (any more). Raises `NoSuchTopicError`, `BrokerAwayError`."""
-        return await self._reader.read_one(topic, partition, offset)
+        if offset >= self._spans.get(topic, {}).get(partition, (0, 0))[1]:
+            await self.spans(topic)
+        first, end = self._spans[topic].get(partition, (0, 0))
+        if not first <= offset < end:
+            return None
+        found = None
+        async for record in self._reader.read(topic, {partition: (offset, offset + 1)}):
+            found = record
+        return found
 
     async def bring_back(self, message: Message) -> str | None:
         """Publish a replay; returns once all replicas have it, or why its topic does not take it.

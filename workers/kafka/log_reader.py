@@ -17,7 +17,8 @@ from workers.ports import BrokerAwayError, Record
 _REQUEST_TIMEOUT_S: Final = 15.0
 _SILENCE_S: Final = 30.0
 """How long a record that must be there is waited for."""
-_FETCH_BYTES: Final = 4 * 1024 * 1024
+_FETCH_BYTES: Final = 1024 * 1024
+"""Of a partition at once: it bounds what a tool holds, and what it reads beyond the place where it stops."""
 
 
 class NoSuchTopicError(Exception):
@@ -110,17 +111,6 @@ class LogReader(TopicAdmin):
                     self._consumer.pause(one)
             if loop.time() - heard_at > _SILENCE_S:
                 raise BrokerAwayError(f"Kafka sent nothing of {topic} for {_SILENCE_S:.0f} s")
-
-    async def read_one(self, topic: str, partition: int, offset: int) -> Record | None:
-        """Read a single record; None where it is not there (any more). Raises `NoSuchTopicError`."""
-        spans = await self.spans(topic)
-        first, end = spans.get(partition, (0, 0))
-        if not first <= offset < end:
-            return None
-        found = None
-        async for record in self.read(topic, {partition: (offset, offset + 1)}):
-            found = record
-        return found
 
     async def committed(self, group_id: str, topic: str) -> dict[int, int]:
         """Return the offsets that a group has acknowledged; a partition without one is left out."""

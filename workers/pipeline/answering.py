@@ -12,6 +12,7 @@ import structlog
 
 from contracts.envelope import failure
 from contracts.errors import CatalogError, InternalError
+from contracts.registry import KINDS
 from workers.fault_points import FaultPoints
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
@@ -139,10 +140,18 @@ class Answering:
                 reason=reason,
                 detail=detail,
                 identity=delivery.identity,
+                kind=known_kind(delivery),
                 incident=incident,
                 replay=delivery.replay if isinstance(delivery.replay, Replay) else None,
             )
         )
+
+
+def known_kind(delivery: Delivery) -> str | None:
+    """Return the name of the kind that was asked for, where it is one of ours."""
+    if delivery.kind is not None:
+        return delivery.kind.name
+    return delivery.request.kind if delivery.request is not None and delivery.request.kind in KINDS else None
 
 
 def internal_error(incident: str) -> CatalogError:

@@ -57,10 +57,13 @@ class DeadLetters:
         reason: str,
         detail: str,
         identity: Identity | None,
+        kind: str | None = None,
         incident: str | None = None,
         replay: Replay | None = None,
     ) -> Message:
         """Make the dead letter of a record. `reason` is an error code, `detail` one readable line without internals.
+
+        `kind` is the name of one of ours, so that what is on a topic can be told without reading any body.
 
         One of a replay keeps where and when the message first arrived, and counts on.
         """
@@ -78,6 +81,8 @@ class DeadLetters:
             ("dlq.failed_at", b"%d" % int(self.clock() * 1000)),
             ("dlq.worker", self.worker[:_MAX_NAME_CHARS].encode("utf-8", "replace")),
         ]
+        if kind is not None:
+            notes.append(("dlq.kind", kind.encode()))
         if incident is not None:
             notes.append(("dlq.incident", incident.encode()))
         if identity is not None:
