@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from tests.integration.test_kafka_edge import PARTITIONS, Handler, Place, Seen, a_place, until
+from tests.edge_place import PARTITIONS, Handler, Place, Seen, a_place, until
 from tests.servers import Servers
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.under_way import AT_MOST

@@ -20,6 +20,7 @@ class Handed:
     value: bytes | None = b""
     topic: str = "t"
     timestamp: int = 0
+    timestamp_type: int = 1
     key: bytes | None = None
     headers: Sequence[tuple[str, bytes | None]] = ()
 
