@@ -198,7 +198,7 @@ class System:
     @staticmethod
     async def metrics(worker: WorkerProcess) -> dict[str, float]:
         """Read a worker's metrics: sample with its labels, as Prometheus writes it, to value."""
-        text = (await asyncio.to_thread(lambda: urlopen(worker.metrics_url + "/metrics/", timeout=5).read())).decode()  # noqa: S310
+        text = (await asyncio.to_thread(lambda: urlopen(worker.metrics_url + "/metrics", timeout=5).read())).decode()  # noqa: S310
         found = {}
         for line in text.splitlines():
             if not line.startswith("#"):

@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
 from workers import bootstrap
 from workers.backfill.commands import backfill_app
@@ -23,6 +22,7 @@ from workers.dlq.commands import app as dlq_app
 from workers.doctor.commands import doctor, offsets_app
 from workers.settings import Settings, SettingsError
 from workers.stack.errors import StackError
+from workers.tables import print_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -217,7 +217,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(as_dict(account)))
     else:
-        show(account, Console())
+        show(account, Console(soft_wrap=True))
     sys.exit(1 if account.deviations else 0)
 
 
@@ -234,10 +234,7 @@ def token(
 @app.command("settings")
 def show_settings() -> None:
     """Print the effective settings; secrets are masked."""
-    table = Table("setting", "value", box=None)
-    for name, value in bootstrap.effective(settings()):
-        table.add_row(name, value)
-    Console().print(table)
+    print_table(["setting", "value"], list(bootstrap.effective(settings())))
 
 
 @app.command()

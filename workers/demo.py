@@ -9,14 +9,14 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import uvloop
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from workers import bootstrap
 from workers.checks import StartRefusedError
@@ -25,6 +25,7 @@ from workers.scenario import Seen, Step, problem, scenario
 from workers.settings import Settings
 from workers.stack.embedded import EmbeddedStack
 from workers.stack.tied import tied
+from workers.tables import print_table
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 25.0
@@ -35,7 +36,7 @@ PRODUCTS_ONCE: Final = 1_000
 LIVE_P99_MS: Final = "2000"
 """The budget of the live traffic on a machine that runs everything at once, and has only just begun."""
 
-_console = Console()
+_console = Console(soft_wrap=True)
 
 
 @dataclass
@@ -133,17 +134,14 @@ def _wait_until_ready(processes: list[_Process]) -> dict[str, str]:
                 msg = f"the {one.role} worker did not start; its log is {one.log}"
                 raise StartRefusedError(msg)
             time.sleep(0.05)
-        urls[f"METRICS_URL_{one.role.upper()}"] = one.url_file.read_text().strip() + "/metrics/"
+        urls[f"METRICS_URL_{one.role.upper()}"] = one.url_file.read_text().strip() + "/metrics"
     return urls
 
 
 async def _play(settings: Settings) -> int:
     """Send the scenario, print each request with its envelope; returns how many were not as expected."""
     seen: Seen = {}
-    table = Table(title="The scenario", show_lines=False)
-    for column in ("request", "kind", "status", "type", "message"):
-        table.add_column(column, overflow="fold")
-    table.add_column("", no_wrap=True)
+    rows: list[list[str | Text]] = []
     failed = 0
     caller = bootstrap.Caller("demo", ("catalog_admin", "catalog_operator"), None)
     async with bootstrap.asking(settings) as client:
@@ -153,16 +151,23 @@ async def _play(settings: Settings) -> int:
             wrong = problem(step, envelope, headers)
             failed += wrong is not None
             replayed = " (replayed)" if headers.get("replayed") == "true" else ""
-            table.add_row(
-                step.name,
-                step.kind,
-                str(envelope["statusCode"]),
-                str(envelope["type"]) + replayed,
-                str(envelope["message"]),
-                f"[red]{wrong}[/red]" if wrong else "[green]ok[/green]",
+            rows.append(
+                [
+                    step.name,
+                    step.kind,
+                    str(envelope["statusCode"]),
+                    str(envelope["type"]) + replayed,
+                    str(envelope["message"]),
+                    Text(wrong, "red") if wrong else Text("ok", "green"),
+                ]
             )
-    _console.print(table)
+    print_scenario(rows)
     return failed
+
+
+def print_scenario(rows: Sequence[Sequence[str | Text]]) -> None:
+    """Print each request of the scenario with what it was answered."""
+    print_table(["request", "kind", "status", "type", "message", ""], rows, title="The scenario", console=_console)
 
 
 async def _change(settings: Settings) -> int:

@@ -15,7 +15,6 @@ from typing import Any, Final
 
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
 
 from persistence import counters
 from persistence.backfill.states import ACTIVE
@@ -24,6 +23,7 @@ from persistence.phase_wishes import find_change
 from persistence.phases import PRODUCT_CATALOG, Phase, advance
 from persistence.seed import SEEDED_PRODUCTS, SeedSizes, seed
 from workers import bootstrap
+from workers.tables import print_table
 
 CALLERS: Final = 20
 """The live requests are spread over so many callers, so that none of them reaches its rate limit."""
@@ -188,12 +188,15 @@ class Demonstration:
 
     # What is shown ---------------------------------------------------------------------------------------------------
     def _show(self, moved: Mapping[str, Any]) -> None:
-        table = Table(title="The catalogue moved to its new column, and nobody was stopped", show_lines=False)
-        for column in ("", "live queries", "p99"):
-            table.add_column(column)
-        for when, seconds in self._latencies.items():
-            table.add_row(f"{when} the change", str(len(seconds)), f"{p99(seconds) * 1000:.0f} ms")
-        self.console.print(table)
+        print_table(
+            ["", "live queries", "p99"],
+            [
+                [f"{when} the change", str(len(seconds)), f"{p99(seconds) * 1000:.0f} ms"]
+                for when, seconds in self._latencies.items()
+            ],
+            title="The catalogue moved to its new column, and nobody was stopped",
+            console=self.console,
+        )
         self.console.print(
             f"{moved['rows_done']} rows filled in {moved['seconds']:.2f} s, and verified; {self._commands} commands"
             " meanwhile; reads come from the new column now.",

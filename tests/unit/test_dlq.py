@@ -227,17 +227,17 @@ def test_descriptions_show_ids_and_hide_the_rest() -> None:
 
 
 STRANGER_WROTE: dict[str, dict[str, Any]] = {
-    "the version": {"value": b'{"kind": "place_order", "version": {"Ada": "Ada"}, "payload": {}}'},
-    "a version that is a text": {"value": b'{"kind": "place_order", "version": "Ada Lovelace", "payload": {}}'},
-    "an id that is none": {"value": b'{"kind": "place_order", "payload": {"customer_id": "ADA", "order_id": "Ada"}}'},
-    "an id of another kind": {"value": b'{"kind": "create_customer", "payload": {"mnemonic": "ADA_LOVELACE"}}'},
-    "the name of a field": {"value": b'{"kind": "place_order", "payload": {"Ada": 1}}'},
-    "the kind": {"value": b'{"kind": "Ada", "payload": {}}', "kind": None},
-    "a message_id": {"headers": [("message_id", b"Ada Lovelace")], "identity": None},
-    "a reply topic": {"headers": [("reply_to", b"catalog.replies.Ada.Lovelace")], "identity": None},
-    "a mnemonic": {"value": b'{"kind": "delete_product", "payload": {"mnemonic": "ADA"}}', "identity": None},
-    "a header's name": {"headers": [("x-Ada", b"Ada")]},
-    "a header's value": {"headers": [("traceparent", b"Ada"), ("deadline", b"Ada"), ("content-type", b"Ada")]},
+    "the version": {"value": b'{"kind": "place_order", "version": {"Ivy": "Ivy"}, "payload": {}}'},
+    "a version that is a text": {"value": b'{"kind": "place_order", "version": "Ivy Lovelace", "payload": {}}'},
+    "an id that is none": {"value": b'{"kind": "place_order", "payload": {"customer_id": "IVY", "order_id": "Ivy"}}'},
+    "an id of another kind": {"value": b'{"kind": "create_customer", "payload": {"mnemonic": "IVY_LOVELACE"}}'},
+    "the name of a field": {"value": b'{"kind": "place_order", "payload": {"Ivy": 1}}'},
+    "the kind": {"value": b'{"kind": "Ivy", "payload": {}}', "kind": None},
+    "a message_id": {"headers": [("message_id", b"Ivy Lovelace")], "identity": None},
+    "a reply topic": {"headers": [("reply_to", b"catalog.replies.Ivy.Lovelace")], "identity": None},
+    "a mnemonic": {"value": b'{"kind": "delete_product", "payload": {"mnemonic": "IVY"}}', "identity": None},
+    "a header's name": {"headers": [("x-Ivy", b"Ivy")]},
+    "a header's value": {"headers": [("traceparent", b"Ivy"), ("deadline", b"Ivy"), ("content-type", b"Ivy")]},
 }
 
 
@@ -246,8 +246,7 @@ def test_what_a_sender_wrote_is_not_shown(wrote: dict[str, Any]) -> None:
     """Of the body only ids and versions that are some, of headers only what a verified caller is known by."""
     one = letter(**{"kind": json.loads(wrote.get("value", b'{"kind": "place_order"}'))["kind"], **wrote})
     shown = json.dumps([one.description(None), Entry.of(one).shown(None)])
-    assert "ada" not in shown.lower().replace(SENDER.subject, "")
-    assert SENDER.subject == "ada"
+    assert "ivy" not in shown.lower()
 
 
 def test_what_a_verified_caller_is_known_by_is_shown() -> None:

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Annotated, Any, Final, TypeVar
 
 import typer
-from rich.console import Console
 from rich.live import Live
 
 from contracts.errors import CatalogError
@@ -16,7 +15,7 @@ from persistence.backfill.states import ACTIVE
 from persistence.engine import Connection, Engine, PoolSettings, create_engine
 from persistence.faults import Fault, fault_of
 from workers.backfill.control import BackfillControl, RunView
-from workers.backfill.picture import listing, picture
+from workers.backfill.picture import picture, picture_console, print_listing, print_picture
 from workers.backfill.workplace import RELEASED
 from workers.settings import Settings
 
@@ -39,7 +38,7 @@ def list_backfills(*, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(list(views)))
     else:
-        Console().print(listing(views))
+        print_listing(views)
 
 
 @backfill_app.command()
@@ -123,7 +122,7 @@ def _wish(act: Callable[[BackfillControl], Awaitable[RunView]], *, as_json: bool
     if as_json:
         typer.echo(json.dumps(dict(view)))
     else:
-        Console().print(picture(view))
+        print_picture(view)
 
 
 def _once(act: Callable[[BackfillControl], Awaitable[T]]) -> T:
@@ -152,7 +151,7 @@ async def _watch(name: str, *, as_json: bool) -> None:
     async def follow(engine: Engine) -> RunView:
         if as_json:
             return await _follow(engine, name, lambda view: typer.echo(json.dumps(dict(view))))
-        with Live(auto_refresh=False, console=Console()) as live:
+        with Live(auto_refresh=False, console=picture_console()) as live:
             return await _follow(engine, name, lambda view: live.update(picture(view), refresh=True))
 
     view = await _with_engine(follow)

@@ -4,12 +4,13 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from workers.backfill.control import RunView
+from workers.tables import print_table
 
 STYLES: Final[Mapping[str, str]] = {
     "running": "green",
@@ -22,6 +23,7 @@ STYLES: Final[Mapping[str, str]] = {
     "cancelled": "yellow",
 }
 BAR_WIDTH: Final = 40
+_PIPE_WIDTH: Final = 10_000
 
 
 def picture(view: RunView) -> RenderableType:
@@ -37,28 +39,41 @@ def picture(view: RunView) -> RenderableType:
     return Group(*parts)
 
 
-def listing(views: Sequence[RunView]) -> RenderableType:
-    """Draw every backfill with the state of its last run."""
-    table = Table(box=None, header_style="dim")
-    for column in ("backfill", "table", "last run", "rows done", "aside", "what it does"):
-        table.add_column(column)
-    for view in views:
-        table.add_row(
+def print_listing(views: Sequence[RunView]) -> None:
+    """Print every backfill with the state of its last run."""
+    rows: list[list[str | Text]] = [
+        [
             view["name"],
             view["table"],
             Text(view["state"] or "never", STYLES.get(view["state"] or "", "")),
             f"{view['rows_done']:,}" if view["state"] else "",
             str(view["rows_quarantined"]) if view["state"] else "",
             view["summary"],
-        )
-    return table
+        ]
+        for view in views
+    ]
+    print_table(["backfill", "table", "last run", "rows done", "aside", "what it does"], rows)
+
+
+def print_picture(view: RunView) -> None:
+    """Print a run."""
+    picture_console().print(picture(view))
+
+
+def picture_console() -> Console:
+    """Return where pictures are drawn: in a pipe or a file no line is broken."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
 
 
 def _run(view: RunView) -> RenderableType:
-    table = Table.grid(padding=(0, 2))
     title = Text(f"{view['name']} ", "bold").append(f"{view['kind']} {view['run_id']} ", "dim")
     title.append(view["state"], STYLES.get(view["state"], ""))
-    table.add_row(title, Text(view["reason"] or "", "red" if view["state"] == "failed" else ""))
+    if view["reason"]:
+        title.append(f"  {view['reason']}", "red" if view["state"] == "failed" else "")
+    table = Table.grid(padding=(0, 2))
     walked, estimated = view["rows_walked"], view["rows_estimated"]
     table.add_row(
         ProgressBar(total=max(estimated, 1), completed=min(walked, estimated), width=BAR_WIDTH),
@@ -77,7 +92,7 @@ def _run(view: RunView) -> RenderableType:
         table.add_row("put aside", Text(f"{', '.join(row['key'])}: {row['reason']}", "yellow"))
     for finding in (view["result"] or {}).get("findings", ()):
         table.add_row("found", Text(finding, "red"))
-    return table
+    return Group(title, table)
 
 
 def _interval(seconds: Sequence[float] | None) -> str:

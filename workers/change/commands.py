@@ -11,8 +11,6 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from contracts.backfills import ChangeResult
 from persistence.engine import Engine, PoolSettings, connected, create_engine
@@ -20,6 +18,7 @@ from persistence.faults import Fault, fault_of
 from persistence.phase_wishes import all_changes
 from persistence.phases import Heartbeat, Phase, PhaseRefusedError, UnknownPhaseError, advance, live_workers
 from workers.settings import Settings
+from workers.tables import print_table
 
 change_app = typer.Typer(no_args_is_help=True, help="Zero-downtime changes: their phases, forth and back.")
 
@@ -41,11 +40,11 @@ def show(*, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         found = {"changes": [asdict(one) for one in changes], "workers": [asdict(one) for one in workers]}
         typer.echo(json.dumps(found, default=str))
         return
-    table = Table("change", "phase", "since", "by", "last asked for", box=None)
+    rows = []
     for one in changes:
         asked = f"{one.to}: {one.wish}" + (f" ({one.reason})" if one.reason else "") if one.to else ""
-        table.add_row(one.change, one.phase, f"{one.changed_at:%Y-%m-%d %H:%M:%SZ}", one.changed_by, asked)
-    Console(highlight=False).print(table)
+        rows.append([one.change, one.phase, f"{one.changed_at:%Y-%m-%d %H:%M:%SZ}", one.changed_by, asked])
+    print_table(["change", "phase", "since", "by", "last asked for"], rows)
     for beat in workers:
         typer.echo(f"{beat.worker} acts by {', '.join(f'{name}: {phase}' for name, phase in beat.phases.items())}")
 

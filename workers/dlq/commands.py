@@ -14,7 +14,6 @@ from typing import Annotated, Any, Final, NoReturn, TypeVar
 import typer
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
 from contracts.kinds import Role
 from contracts.topics import Topics
@@ -29,6 +28,7 @@ from workers.kafka.dead_letter_log import DeadLetterLog
 from workers.kafka.log_reader import NoSuchTopicError
 from workers.ports import BrokerAwayError
 from workers.settings import Settings
+from workers.tables import print_table
 from workers.telemetry import logs
 
 app = typer.Typer(
@@ -369,12 +369,14 @@ def _print_lines(shown: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _print_table(shown: Sequence[Mapping[str, Any]], columns: Sequence[str], caption: str | None) -> None:
-    table = Table(*(column.replace("_", " ") for column in columns), caption=caption, box=None, caption_justify="left")
-    for one in shown:
-        table.add_row(
-            *(", ".join(one[name]) if isinstance(one[name], list) else str(one[name] or "") for name in columns)
-        )
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    print_table(
+        [column.replace("_", " ") for column in columns],
+        [
+            [", ".join(one[name]) if isinstance(one[name], list) else str(one[name] or "") for name in columns]
+            for one in shown
+        ],
+        caption=caption,
+    )
 
 
 def _say(treated: Treated, what: str, *, as_json: bool) -> None:

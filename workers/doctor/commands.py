@@ -3,14 +3,13 @@
 import asyncio
 import getpass
 import sys
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Annotated, Final
 
 import typer
 import uvloop
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from persistence import log_positions
 from persistence.faults import Fault, fault_of
@@ -22,6 +21,7 @@ from workers.doctor.findings import Finding, Level
 from workers.kafka.log_reader import GroupBusyError, LogReader, NoSuchTopicError, move_group
 from workers.ports import BrokerAwayError
 from workers.settings import Settings
+from workers.tables import print_table
 from workers.telemetry import logs
 
 offsets_app = typer.Typer(no_args_is_help=True, help="How far the group of the command workers has come.")
@@ -34,17 +34,20 @@ def doctor() -> None:
     settings = Settings.load()
     logs.configure("ERROR", settings.observing.log_format, "doctor", stream=sys.stderr)
     findings = uvloop.run(_examined(settings))
-    table = Table("", "about", "finding", "remedy", box=None)
-    for finding in findings:
-        colour = _COLOURS[finding.level]
-        told = (escape(text) for text in (finding.about, finding.text, finding.remedy))
-        table.add_row(f"[{colour}]{finding.level}[/{colour}]", *told)
-    Console(highlight=False).print(table)
+    print_findings(findings)
     failed = sum(1 for finding in findings if finding.level is Level.FAILING)
     warned = sum(1 for finding in findings if finding.level is Level.WARNING)
     typer.echo(f"{failed} failing, {warned} warnings")
     if failed:
         raise typer.Exit(1)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """Print what was found, and what to do about it."""
+    print_table(
+        ["", "about", "finding", "remedy"],
+        [[Text(one.level, _COLOURS[one.level]), one.about, one.text, one.remedy] for one in findings],
+    )
 
 
 @offsets_app.command()

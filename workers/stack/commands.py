@@ -9,11 +9,11 @@ from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from workers.stack.embedded import EmbeddedStack
 from workers.stack.environment import export_lines, read_env
 from workers.stack.errors import StackError
+from workers.tables import print_table
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -64,12 +64,12 @@ def status(state: State = _STATE) -> None:
         parts = EmbeddedStack(state).status()
         if not parts:
             raise StackError(f"no stack was ever started in {state}; start one with: catalog stack up")
-        table = Table("part", "state", "pid", "port", "memory", box=None)
+        rows = []
         for part in parts:
             shown = "ready" if part.ready else "not ready" if part.running else "stopped"
             memory = f"{part.rss_bytes / _MEGABYTE:.0f} MB" if part.running else ""
-            table.add_row(part.name, shown, str(part.pid or ""), str(part.port or ""), memory)
-        Console().print(table)
+            rows.append([part.name, shown, str(part.pid or ""), str(part.port or ""), memory])
+        print_table(["part", "state", "pid", "port", "memory"], rows)
     if not all(part.ready for part in parts):
         raise typer.Exit(1)
 

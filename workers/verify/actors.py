@@ -27,7 +27,10 @@ class Delivery:
 
 
 class Actor:
-    """One customer's story: created, changed, ordered for, and now and then something bad or repeated."""
+    """One customer's story: created, changed, ordered for, and now and then something bad or repeated.
+
+    `seed` decides what is sent, `run` the ids: those of another run are others, whatever the seed.
+    """
 
     def __init__(self, run: str, number: int, callers: int, products: list[str], seed: int) -> None:
         """Speak for `callers` callers in turn, so that none of them is limited."""
@@ -81,7 +84,7 @@ class Actor:
         return self._new("update_customer", {"customer_id": self.customer_id, "name": f"Verify {self._place}"}, {200})
 
     def _place_order(self) -> Delivery:
-        order = str(uuid.UUID(int=self._random.getrandbits(128)))
+        order = str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self._run}-{self._number}-order-{self._place}"))
         self._orders.append(order)
         line = {"mnemonic": self._random.choice(self._products), "quantity": 1, "unit_price": "1.50"}
         payload = {"customer_id": self.customer_id, "order_id": order, "lines": [line]}

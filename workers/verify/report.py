@@ -4,8 +4,8 @@ from collections import Counter
 from typing import Any, Final
 
 from rich.console import Console
-from rich.table import Table
 
+from workers.tables import print_table
 from workers.verify.run import Account
 
 SHOWN_DEVIATIONS: Final = 50
@@ -29,10 +29,12 @@ def as_dict(account: Account) -> dict[str, Any]:
 
 def show(account: Account, console: Console) -> None:
     """Print the account."""
-    table = Table("kind", "status", "messages", title="What became of every message")
-    for (kind, status), number in sorted(account.statuses.items()):
-        table.add_row(kind, str(status), str(number))
-    console.print(table)
+    print_table(
+        ["kind", "status", "messages"],
+        [[kind, str(status), str(number)] for (kind, status), number in sorted(account.statuses.items())],
+        title="What became of every message",
+        console=console,
+    )
     latency = ", ".join(f"{name} {value * 1000:,.0f} ms" for name, value in _percentiles(account).items())
     console.print(f"{account.messages} messages in {account.deliveries} deliveries; first answers: {latency}")
     console.print(f"{account.repeats} replies came again (the same bytes each time)")
