@@ -41,17 +41,21 @@ class Envelope:
             return failure(
                 ResponseTooLargeError(
                     "The response is too large to be sent",
-                    {"response_bytes": len(body), "limit_bytes": MAX_REPLY_BYTES, "remedy": self._remedy()},
+                    {"response_bytes": len(body), "limit_bytes": MAX_REPLY_BYTES, "remedy": self._remedy(len(body))},
                 )
             ).encode()
         return body
 
-    def _remedy(self) -> str:
+    def _remedy(self, size: int) -> str:
         """Say what the caller can do about a reply that is too large."""
         if isinstance(self.data, Page):
-            fits = max(1, len(self.data.items) // 2)
-            return f"ask for a smaller page: for example with a page size or limit of {fits}"
-        return "ask for the parts by queries of their own; a command took effect"
+            return smaller_page(len(self.data.items) * MAX_REPLY_BYTES * 9 // (size * 10))
+        return "ask for its parts by queries of their own; a command took effect"
+
+
+def smaller_page(rows: int) -> str:
+    """Say how a page that is too large may be asked for; where rows differ much it may take a few steps."""
+    return f"ask for a smaller page: with a page size or limit of at most {max(1, rows)}"
 
 
 def _as_text(value: object) -> str:

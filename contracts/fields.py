@@ -1,8 +1,9 @@
 """The types of fields that several payloads share; each limit of the domain stands here, once."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo
+from pydantic_core import PydanticCustomError
 
 from contracts.text import Email, JsonObject, Text
 
@@ -20,10 +21,31 @@ Preferences = Annotated[dict[str, object], JsonObject(16 * 1024)]
 Needle = Annotated[str, Text(1, 254)]
 """What a search looks for; nothing longer than the longest field can match."""
 Limit = Annotated[int, Field(ge=1, le=100)]
-Offset = Annotated[int, Field(ge=0, le=1_000_000_000)]
+MAX_REACH: Final = 10_000
+"""How far into a list an offset, or the number of a page, leads: what lies before is passed over, row by row."""
+
+
+def _offset_within_reach(offset: int) -> int:
+    if offset > MAX_REACH:
+        text = "The offset should be at most {max_offset}: further on, use the cursor of the page before"
+        raise PydanticCustomError("reach", text, {"max_offset": MAX_REACH})
+    return offset
+
+
+def _page_within_reach(page: int, info: ValidationInfo) -> int:
+    if page * info.data.get("page_size", 1) > MAX_REACH:
+        text = "page times page_size should be at most {max_rows}: further on, use the cursor of the page before"
+        raise PydanticCustomError("reach", text, {"max_rows": MAX_REACH})
+    return page
+
+
+Offset = Annotated[int, Field(ge=0, json_schema_extra={"maximum": MAX_REACH}), AfterValidator(_offset_within_reach)]
 PageNumber = Annotated[int, Field(ge=1, le=10_000_000)]
-"""With the greatest page size it leads as far as the greatest offset."""
 PageSize = Limit
+BoundedPageNumber = Annotated[
+    int, Field(ge=1, json_schema_extra={"maximum": MAX_REACH}), AfterValidator(_page_within_reach)
+]
+"""Of a list that is passed over row by row: with the `page_size` before it, it leads as far as the greatest offset."""
 Attributes = Annotated[dict[str, object], JsonObject(2 * 1024)]
 """What an order's line, or an item of a product's version, says of itself."""
 

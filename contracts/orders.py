@@ -96,6 +96,7 @@ class GetCustomerOrders(Payload):
     customer_id: Identifier
     page: PageNumber = 1
     page_size: PageSize = 10
+    cursor: str | None = None
     status: OrderStatus | None = None
 
 

@@ -11,7 +11,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core
 
 from contracts.envelope import Page, Warnings
 from contracts.errors import InvalidProductCodeError, ValidationFailedError
-from contracts.fields import Attributes, Identifier, Limit, Needle, Offset, PageNumber, PageSize, absent
+from contracts.fields import Attributes, BoundedPageNumber, Identifier, Limit, Needle, Offset, PageSize, absent
 from contracts.kinds import MNEMONIC_ERROR, Keys, Kind, Payload, Role, Version, refusal_of
 from contracts.text import JsonObject, Text
 
@@ -234,10 +234,11 @@ class GetProduct(Payload):
 
 
 class ListProducts(Payload):
-    """Ask for a page of all products, or of a category, newest first."""
+    """Ask for a page of all products, or of a category, newest first. A cursor leads further than pages do."""
 
-    page: PageNumber = 1
     page_size: PageSize = 10
+    page: BoundedPageNumber = 1
+    cursor: str | None = None
     category: Category | None = None
 
 
@@ -255,8 +256,9 @@ class FindProductsForDateRange(Payload):
 
     start_date: Day
     end_date: Annotated[Day, AfterValidator(_not_before_start)]
-    page: PageNumber = 1
     page_size: PageSize = 10
+    page: BoundedPageNumber = 1
+    cursor: str | None = None
 
 
 class ValidateProductData(Payload):

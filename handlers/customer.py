@@ -9,7 +9,7 @@ from contracts import messages
 from contracts.customers import RESOURCE, CustomerResult
 from contracts.errors import CustomerAlreadyExistsError, CustomerNotFoundError
 from contracts.text import fold_key
-from handlers.page import Found
+from handlers.page import After, Found, TooMuch
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class CustomerSearch:
     is_active: bool | None = None
     limit: int = 50
     offset: int = 0
-    after: tuple[datetime, str] | None = None
+    after: After | None = None
 
     @property
     def is_filtered(self) -> bool:
@@ -84,7 +84,7 @@ class CustomerReader(Protocol):
         """Find living customers; one statement, however many are asked for."""
         ...
 
-    async def search(self, search: CustomerSearch) -> Found[Customer]:
+    async def search(self, search: CustomerSearch) -> Found[Customer] | TooMuch:
         """Find a page of living customers, newest first, ties by id."""
         ...
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from contracts import messages
 from contracts.errors import OrderAlreadyExistsError, OrderNotFoundError
 from contracts.orders import RESOURCE, OrderCatalog, OrderLineResult, OrderResult, OrderStatus, total_of
-from handlers.page import Found
+from handlers.page import After, Found, TooMuch
 
 _CENT: Final = Decimal("0.01")
 
@@ -97,22 +97,31 @@ class OrderRepository(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CustomerOrders:
-    """Which page of a customer's orders is asked for; pages count from 1."""
+    """Which page of a customer's orders: with `after`, what was placed before it; else by its number, from 1."""
 
     customer_id: str
     page: int
     page_size: int
     status: OrderStatus | None = None
+    after: After | None = None
+
+    @property
+    def offset(self) -> int:
+        """How many others are passed over."""
+        return 0 if self.after is not None else (self.page - 1) * self.page_size
 
 
 class OrderReader(Protocol):
     """Orders as a query sees them."""
 
-    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
-        """Find orders; one statement, however many are asked for."""
+    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order | None]:
+        """Find orders; one statement, however many are asked for.
+
+        None: others before it are as much as is loaded at once, ask again.
+        """
         ...
 
-    async def of_customer(self, wanted: CustomerOrders) -> Found[Order] | None:
+    async def of_customer(self, wanted: CustomerOrders) -> Found[Order] | TooMuch | None:
         """Find a page of a living customer's orders, newest first, ties by id; None where no such customer lives."""
         ...
 

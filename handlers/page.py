@@ -7,14 +7,25 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import orjson
 
-from contracts.envelope import Page
-from contracts.errors import ValidationFailedError
+from contracts.envelope import MAX_REPLY_BYTES, Page, listed, smaller_page
+from contracts.errors import ResponseTooLargeError, ValidationFailedError
+from handlers.result import Failure, Result, Success
 
-T = TypeVar("T")
+
+class Listed(Protocol):
+    """What is listed: newest first, ties by id."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def created_at(self) -> datetime: ...
+
+
+T = TypeVar("T", bound=Listed)
 
 After = tuple[datetime, str]
 """Where a page ends in the order "newest first, ties by id": created_at and id of its last row."""
@@ -27,6 +38,26 @@ class Found(Generic[T]):
     items: Sequence[T]
     has_more: bool
     total_count: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TooMuch:
+    """What makes a page is too large to be sent, and was not loaded: its bytes, and how many of its rows would fit."""
+
+    bytes: int
+    fitting: int
+
+
+def _too_large(page: TooMuch) -> ResponseTooLargeError:
+    """Say that a page is too large to be sent, and how large a page may be asked for."""
+    return ResponseTooLargeError(
+        "The response is too large to be sent",
+        {
+            "response_bytes": page.bytes,
+            "limit_bytes": MAX_REPLY_BYTES,
+            "remedy": smaller_page(page.fitting),
+        },
+    )
 
 
 def cursor_of(after: After, filters: object) -> str:
@@ -56,21 +87,24 @@ def _digest(filters: object) -> str:
     return hashlib.blake2b(orjson.dumps(filters, option=orjson.OPT_SORT_KEYS), digest_size=9).hexdigest()
 
 
-def page_of(
-    found: Found[T],
+def show_page(
+    resource: str,
+    found: Found[T] | TooMuch,
     show: Callable[[T], object],
-    place: Callable[[T], After],
     filters: object,
     *,
     page_size: int,
     page: int | None,
-) -> Page:
-    """Show a page, with the cursor that leads to the next one where there is one."""
-    return Page(
+) -> Result:
+    """Show a page, with the cursor that leads to the next one where there is one; 413 for one that is too large."""
+    if isinstance(found, TooMuch):
+        return Failure(_too_large(found))
+    page_data = Page(
         [show(item) for item in found.items],
         found.total_count,
         page,
         page_size,
         found.has_more,
-        cursor_of(place(found.items[-1]), filters) if found.has_more else None,
+        cursor_of((found.items[-1].created_at, found.items[-1].id), filters) if found.has_more else None,
     )
+    return Success(listed(resource, page_data))

@@ -23,7 +23,7 @@ from contracts.products import (
     ProductVersionResult,
     RuleResult,
 )
-from handlers.page import Found
+from handlers.page import After, Found, TooMuch
 
 PRODUCT_SPACE: Final = "product:mnemonic"
 """Where `get_product` by mnemonic is cached; every change of a product clears its name there."""
@@ -177,17 +177,26 @@ class ProductSearch:
     mnemonic_contains: str | None = None
     limit: int = 50
     offset: int = 0
-    after: tuple[datetime, str] | None = None
+    after: After | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ProductPage:
-    """Which page is asked for; pages count from 1. `days`: only products with a version in force from first to last."""
+    """Which page is asked for: after a row (what was created before it, ties: smaller ids), else by its number, from 1.
+
+    `days`: only products with a version in force from first to last.
+    """
 
     page: int
     page_size: int
     category: str | None = None
     days: tuple[date, date] | None = None
+    after: After | None = None
+
+    @property
+    def offset(self) -> int:
+        """How many others are passed over."""
+        return 0 if self.after is not None else (self.page - 1) * self.page_size
 
 
 class ProductReader(Protocol):
@@ -201,11 +210,11 @@ class ProductReader(Protocol):
         """Find products by id; a number of statements that does not depend on how many are asked for."""
         ...
 
-    async def list_page(self, page: ProductPage) -> Found[Product]:
+    async def list_page(self, page: ProductPage) -> Found[Product] | TooMuch:
         """Find a page of products, newest first, ties by id."""
         ...
 
-    async def search(self, search: ProductSearch) -> Found[Product]:
+    async def search(self, search: ProductSearch) -> Found[Product] | TooMuch:
         """Find a page of products by a part of their mnemonic, newest first, ties by id."""
         ...
 

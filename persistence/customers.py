@@ -7,13 +7,14 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from handlers.customer import Customer, CustomerSearch
-from handlers.page import Found
+from handlers.page import Found, TooMuch
 from persistence import counters
 from persistence.counters import CounterDeltas
 from persistence.engine import Connection, connected
 from persistence.faults import StaleReadError
 from persistence.identity_map import IdentityMap, Journal
 from persistence.like import contains
+from persistence.page_rows import bounded, found
 from persistence.rowset import RowSet
 
 EMAIL_SPACE: Final = "email"
@@ -191,6 +192,7 @@ _GET: Final = f"select {_COLUMNS} from customers where id = any($1::uuid[]) and 
 _WALK: Final = f"""
 select {_COLUMNS} from customers
 where deleted_at is null and ($1::uuid is null or id > $1::uuid) order by id limit 1000"""
+_HEAD: Final = ("total", "id", "name", "email", "is_active", "version", "created_at", "updated_at")
 COUNT_BOUND: Final = 1000
 """Filtered lists are counted up to here; beyond it their total_count is null."""
 
@@ -207,7 +209,7 @@ class CustomerTable:
             rows = await connection.fetch(_GET, list(set(customer_ids)))
         return {row["id"]: _customer(row) for row in rows}
 
-    async def search(self, search: CustomerSearch) -> Found[Customer]:
+    async def search(self, search: CustomerSearch) -> Found[Customer] | TooMuch:
         """Find a page, newest first; the page and its count are of one snapshot."""
         where = ["deleted_at is null"]
         args: list[object] = []
@@ -229,20 +231,19 @@ class CustomerTable:
             args += search.after
             page += f" and (created_at, id) < (${len(args) - 1}, ${len(args)}::uuid)"
         args += [search.limit + 1, search.offset]
-        statement = f"""
+        statement = bounded(
+            f"""
             select total, page.* from ({counting}) as t(total) left join (
               select {_COLUMNS} from customers where {page}
-              order by created_at desc, id desc limit ${len(args) - 1} offset ${len(args)}) page on true
-            order by created_at desc, id desc"""
+              order by created_at desc, id desc limit ${len(args) - 1} offset ${len(args)}) page on true""",
+            _HEAD,
+            "preferences",
+        )
         async with connected(self._engine) as connection:
             rows = await connection.fetch(statement, *args)
         total = rows[0]["total"]
-        items = [_customer(row) for row in rows if row["id"] is not None]
-        return Found(
-            items[: search.limit],
-            len(items) > search.limit,
-            None if search.is_filtered and total > COUNT_BOUND else total,
-        )
+        is_known = not search.is_filtered or total <= COUNT_BOUND
+        return found(rows, search.limit, total if is_known else None, _customer)
 
     async def count_active(self) -> int:
         """Count living, active customers by their counter."""

@@ -13,35 +13,65 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contracts.orders import OrderStatus
 from handlers.order import CustomerOrders, Order
-from handlers.page import Found
+from handlers.page import Found, TooMuch
 from handlers.summary import LISTED, NEW_WITHIN_DAYS, Analytics, CustomerSummary, Figures
 from persistence import counters
 from persistence.engine import connected
-from persistence.orders import COLUMNS, order_of
+from persistence.orders import COLUMNS, columns, order_of
+from persistence.page_rows import bounded, found
 
-GET: Final = f"select {COLUMNS} from orders o where o.id = any($1::uuid[])"
+BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+"""How many bytes of lines one statement loads, the first order apart."""
+
+GET: Final = f"""
+select s.fits, {columns("case when s.fits then o.lines::text end")}
+from (
+  select a.place, o.id,
+    coalesce(sum(octet_length(o.lines::text)) over (
+      order by a.place rows between unbounded preceding and 1 preceding), 0) <= {BYTES_AT_ONCE} as fits
+  from unnest($1::uuid[]) with ordinality as a(id, place) join orders o on o.id = a.id) as s
+join orders o on o.id = s.id
+order by s.place"""
+"""Orders by id, in that order; `fits` is false for those that have to be asked for again: they come without lines."""
+
+_HEAD: Final = (
+    "total_count",
+    "id",
+    "customer_id",
+    "status",
+    "total_amount",
+    "category",
+    "created_at",
+    "cancelled_at",
+)
 
 
-def _page(total: str, condition: str) -> str:
+def _page(total: str, condition: str, after: str = "") -> str:
     """Write the statement of a page; what is passed over is counted in an index alone, rows are read for the page."""
-    return f"""
+    rows = f"""
 select {total} as total_count, {COLUMNS}
 from customers c
 left join customer_summaries s on s.customer_id = c.id
 left join lateral (
-  select p.id from orders p where p.customer_id = c.id and {condition}
+  select p.id from orders p where p.customer_id = c.id and {condition} {after}
   order by p.created_at desc, p.id desc limit $2 offset $3) page on true
 left join orders o on o.id = page.id
-where c.id = $1::uuid and c.deleted_at is null
-order by o.created_at desc, o.id desc"""
+where c.id = $1::uuid and c.deleted_at is null"""
+    return bounded(rows, _HEAD, "lines")
 
 
-PAGES: Final[Mapping[OrderStatus | None, str]] = {
-    None: _page("coalesce(s.all_orders, 0)", "true"),
-    OrderStatus.PLACED: _page("coalesce(s.placed_orders, 0)", "p.status = 'placed'"),
-    OrderStatus.CANCELLED: _page("coalesce(s.all_orders - s.placed_orders, 0)", "p.status = 'cancelled'"),
-}
+def _pages(after: str = "") -> Mapping[OrderStatus | None, str]:
+    return {
+        None: _page("coalesce(s.all_orders, 0)", "true", after),
+        OrderStatus.PLACED: _page("coalesce(s.placed_orders, 0)", "p.status = 'placed'", after),
+        OrderStatus.CANCELLED: _page("coalesce(s.all_orders - s.placed_orders, 0)", "p.status = 'cancelled'", after),
+    }
+
+
+PAGES: Final = _pages()
 """A page of a customer's orders: of all, or of one status. No row: no such customer lives."""
+PAGES_AFTER: Final = _pages("and (p.created_at, p.id) < ($4, $5::uuid)")
+"""The same after an order, by when it was placed and its id."""
 
 
 class OrderTable:
@@ -50,25 +80,24 @@ class OrderTable:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
-        """Find orders; one statement."""
+    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order | None]:
+        """Find orders, in their order; one statement. None: as much as is loaded at once stands before it."""
         async with connected(self._engine) as connection:
-            rows = await connection.fetch(GET, list(set(order_ids)))
-        return {row["id"]: order_of(row) for row in rows}
+            rows = await connection.fetch(GET, list(dict.fromkeys(order_ids)))
+        return {row["id"]: order_of(row) if row["fits"] else None for row in rows}
 
-    async def of_customer(self, wanted: CustomerOrders) -> Found[Order] | None:
+    async def of_customer(self, wanted: CustomerOrders) -> Found[Order] | TooMuch | None:
         """Find a page of a living customer's orders, newest first; the count is that of the customer's summary."""
+        statements = PAGES if wanted.after is None else PAGES_AFTER
         async with connected(self._engine) as connection:
             rows = await connection.fetch(
-                PAGES[wanted.status],
+                statements[wanted.status],
                 wanted.customer_id,
                 wanted.page_size + 1,
-                (wanted.page - 1) * wanted.page_size,
+                wanted.offset,
+                *(wanted.after or ()),
             )
-        if not rows:
-            return None
-        orders = [order_of(row) for row in rows if row["id"] is not None]
-        return Found(orders[: wanted.page_size], len(orders) > wanted.page_size, rows[0]["total_count"])
+        return found(rows, wanted.page_size, rows[0]["total_count"], order_of) if rows else None
 
 
 SUMMARIES: Final = """

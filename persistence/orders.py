@@ -16,9 +16,16 @@ from persistence.product_holds import ProductHolds
 from persistence.rowset import RowSet
 from persistence.summaries import SummaryDeltas
 
-COLUMNS: Final = (
-    "o.id::text, o.customer_id::text, o.status, o.lines::text, o.total_amount, o.category, o.created_at, o.cancelled_at"
-)
+
+def columns(lines: str) -> str:
+    """Name the columns of an order `o` that `order_of` reads; `lines` is an expression that gives JSON text."""
+    return (
+        f"o.id::text, o.customer_id::text, o.status, {lines} as lines, o.total_amount, o.category, o.created_at,"
+        " o.cancelled_at"
+    )
+
+
+COLUMNS: Final = columns("o.lines::text")
 _PEEK: Final = """
 select o.id::text, array(select distinct line ->> 'mnemonic' from jsonb_array_elements(o.lines) as line) as mnemonics
 from orders o where o.id = any($1::uuid[]) and o.status = 'placed'"""

@@ -4,13 +4,14 @@ Each query is answered by one statement, hence of one moment, however many produ
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, Final, Protocol
 
 import asyncpg
 import orjson
 
-from handlers.page import Found
+from handlers.page import After, Found, TooMuch
 from handlers.product import (
     Item,
     OversizedProduct,
@@ -26,6 +27,7 @@ from handlers.product_size import MAX_SHOWN_BYTES
 from persistence import counters
 from persistence.engine import Connection, Engine, connected, transaction
 from persistence.like import contains
+from persistence.page_rows import bounded, found
 from persistence.phases import (
     PRODUCT_CATALOG,
     CatalogueColumns,
@@ -169,39 +171,69 @@ def _head_alone(columns: CatalogueColumns) -> str:
 _ALL: Final = f"select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.PRODUCTS}'"
 
 
+_HEAD: Final = (
+    "id",
+    "mnemonic",
+    "overview",
+    "is_confidential",
+    "category",
+    "tags",
+    "version",
+    "created_at",
+    "updated_at",
+    "phase",
+    "total",
+)
+
+
 def page_of_products(condition: str, total: str, after: str = "") -> Callable[[CatalogueColumns], str]:
     """Write the statement of a page, newest first: $1 rows after $2 others, with the count of what meets the condition.
 
     What is passed over is looked at in an index alone where one has all of it; rows are read for the page.
     """
-    return lambda columns: (
-        f"""
+
+    def rows(columns: CatalogueColumns) -> str:
+        return f"""
 select counted.total, {_columns(columns)}
 from ({total}) as counted(total)
 left join lateral (
   select n.id from products n where {condition} {after}
   order by n.created_at desc, n.id desc limit $1 offset $2) page on true
-left join products p on p.id = page.id
-order by p.created_at desc, p.id desc"""
-    )
+left join products p on p.id = page.id"""
+
+    return lambda columns: bounded(rows(columns), _HEAD, "catalog")
 
 
-def _bounded(condition: str) -> str:
+def _bounded_count(condition: str) -> str:
     return f"select count(*) from (select from products n where {condition} limit {COUNT_BOUND + 1}) as bounded"
 
 
-_OF_CATEGORY: Final = "n.category = $3"
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The statements of a list: of its pages by number, and of those after a row. What they filter by begins at $3."""
+
+    by_number: Callable[[CatalogueColumns], str]
+    after: Callable[[CatalogueColumns], str]
+    is_filtered: bool
+
+
+def _listing(condition: str | None, arguments: int) -> _Listing:
+    meets = condition or "true"
+    total = _bounded_count(condition) if condition is not None else _ALL
+    after = f"and (n.created_at, n.id) < (${arguments + 3}, ${arguments + 4}::uuid)"
+    return _Listing(
+        page_of_products(meets, total), page_of_products(meets, total, after), is_filtered=condition is not None
+    )
+
+
 _IN_FORCE: Final = """exists (
     select from product_versions v
     where v.product_id = n.id and daterange(v.start_date, v.end_date, '[]') && daterange($3, $4, '[]'))"""
-_NAMED: Final = "n.mnemonic like $3"
 
-LIST: Final = page_of_products("true", _ALL)
-LIST_OF_CATEGORY: Final = page_of_products(_OF_CATEGORY, _bounded(_OF_CATEGORY))
-LIST_IN_FORCE: Final = page_of_products(_IN_FORCE, _bounded(_IN_FORCE))
-SEARCH: Final = page_of_products(_NAMED, _bounded(_NAMED))
-SEARCH_AFTER: Final = page_of_products(_NAMED, _bounded(_NAMED), "and (n.created_at, n.id) < ($4, $5::uuid)")
-LIST_AFTER: Final = page_of_products("true", _ALL, "and (n.created_at, n.id) < ($3, $4::uuid)")
+LIST: Final = _listing(None, 0)
+LIST_OF_CATEGORY: Final = _listing("n.category = $3", 1)
+LIST_IN_FORCE: Final = _listing(_IN_FORCE, 2)
+SEARCH: Final = _listing("n.mnemonic like $3", 1)
 
 
 class ProductTable:
@@ -264,35 +296,29 @@ class ProductTable:
             rows = await self._reads.fetch(connection, _detail_alone, product_id)
         return ProductDetail(product_of(rows[0]), _versions(rows[0]["versions"])) if rows else None
 
-    async def list_page(self, page: ProductPage) -> Found[Product]:
+    async def list_page(self, page: ProductPage) -> Found[Product] | TooMuch:
         """Find a page, newest first; the page and its count are of one snapshot."""
         if page.days is not None:
-            statement, args = LIST_IN_FORCE, list[object](page.days)
-        elif page.category is not None:
-            statement, args = LIST_OF_CATEGORY, [page.category]
-        else:
-            statement, args = LIST, []
-        return await self._page(statement, page.page_size, (page.page - 1) * page.page_size, args)
+            return await self._page(LIST_IN_FORCE, page.page_size, page.offset, page.after, page.days)
+        if page.category is not None:
+            return await self._page(LIST_OF_CATEGORY, page.page_size, page.offset, page.after, [page.category])
+        return await self._page(LIST, page.page_size, page.offset, page.after)
 
-    async def search(self, search: ProductSearch) -> Found[Product]:
+    async def search(self, search: ProductSearch) -> Found[Product] | TooMuch:
         """Find a page by a part of the mnemonic, newest first."""
-        after: list[object] = list(search.after or ())
         if search.mnemonic_contains is None:
-            statement = LIST_AFTER if after else LIST
-            return await self._page(statement, search.limit, search.offset, after)
-        statement = SEARCH_AFTER if after else SEARCH
+            return await self._page(LIST, search.limit, search.offset, search.after)
         needle = contains(search.mnemonic_contains)
-        return await self._page(statement, search.limit, search.offset, [needle, *after])
+        return await self._page(SEARCH, search.limit, search.offset, search.after, [needle])
 
     async def _page(
-        self, statement: Callable[[CatalogueColumns], str], size: int, offset: int, args: Sequence[object]
-    ) -> Found[Product]:
+        self, listing: _Listing, size: int, offset: int, after: After | None, args: Sequence[object] = ()
+    ) -> Found[Product] | TooMuch:
+        statement = listing.by_number if after is None else listing.after
         async with connected(self._engine) as connection:
-            rows = await self._reads.fetch(connection, statement, size + 1, offset, *args)
-        total = rows[0]["total"]
-        products = [product_of(row) for row in rows if row["id"] is not None]
-        is_filtered = statement not in (LIST, LIST_AFTER)
-        return Found(products[:size], len(products) > size, None if is_filtered and total > COUNT_BOUND else int(total))
+            rows = await self._reads.fetch(connection, statement, size + 1, offset, *args, *(after or ()))
+        total = int(rows[0]["total"])
+        return found(rows, size, None if listing.is_filtered and total > COUNT_BOUND else total, product_of)
 
     async def rules_of(self, mnemonics: Sequence[str]) -> dict[str, RuleSet]:
         """Return the rules of products, with the version that they came with; one statement."""

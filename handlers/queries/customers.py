@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from contracts.customers import RESOURCE, GetCustomer, SearchCustomers
-from contracts.envelope import listed, retrieved
+from contracts.envelope import retrieved
 from contracts.errors import ValidationFailedError
 from contracts.text import fold_key
 from handlers.context import Context
 from handlers.customer import CustomerSearch, customer_not_found, customer_result
-from handlers.page import page_of, read_cursor
+from handlers.page import read_cursor, show_page
 from handlers.queries.asked import Asked
 from handlers.readers import Readers
 from handlers.result import Failure, Result, Success
@@ -37,12 +37,5 @@ async def search_customers(query: SearchCustomers, readers: Readers, _: Context)
     found = await readers.customers.search(
         CustomerSearch(name, email, query.is_active, query.limit, 0 if after else query.offset, after)
     )
-    page = page_of(
-        found,
-        customer_result,
-        lambda customer: (customer.created_at, customer.id),
-        filters,
-        page_size=query.limit,
-        page=None if after else query.offset // query.limit + 1,
-    )
-    return Success(listed(RESOURCE, page))
+    page = None if after else query.offset // query.limit + 1
+    return show_page(RESOURCE, found, customer_result, filters, page_size=query.limit, page=page)

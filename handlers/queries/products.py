@@ -1,13 +1,13 @@
 """Get, list, search products; check data against their rules."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC
+from datetime import UTC, date
 from enum import Enum
 from typing import Final
 
 import orjson
 
-from contracts.envelope import Page, listed, retrieved
+from contracts.envelope import retrieved
 from contracts.errors import ValidationFailedError
 from contracts.products import (
     RESOURCE,
@@ -21,7 +21,7 @@ from contracts.products import (
     ViolationResult,
 )
 from handlers.context import Context
-from handlers.page import page_of, read_cursor
+from handlers.page import read_cursor, show_page
 from handlers.product import (
     PRODUCT_SPACE,
     OversizedProduct,
@@ -130,27 +130,31 @@ def _answer(query: GetProduct, body: bytes | OversizedProduct | None) -> Result:
 
 
 async def list_products(query: ListProducts, readers: Readers, _: Context) -> Result:
-    """200 a page of products, newest first."""
-    return await _page(ProductPage(query.page, query.page_size, category=query.category), readers)
+    """200 a page of products, newest first; 422 for a cursor that is not of this list."""
+    return await _page(query, ["list_products", query.category], readers, category=query.category)
 
 
 async def find_products_for_date_range(query: FindProductsForDateRange, readers: Readers, _: Context) -> Result:
-    """200 a page of the products that have a version in force on any day of the range, newest first."""
-    return await _page(ProductPage(query.page, query.page_size, days=(query.start_date, query.end_date)), readers)
+    """200 a page of the products that have a version in force on any day of the range, newest first; 422."""
+    days = query.start_date, query.end_date
+    return await _page(query, ["find_products_for_date_range", *days], readers, days=days)
 
 
-async def _page(wanted: ProductPage, readers: Readers) -> Result:
-    """Answer with a numbered page: there are no cursors."""
-    found = await readers.products.list_page(wanted)
-    page = Page(
-        [product_result(product) for product in found.items],
-        found.total_count,
-        wanted.page,
-        wanted.page_size,
-        found.has_more,
-        None,
-    )
-    return Success(listed(RESOURCE, page))
+async def _page(
+    query: ListProducts | FindProductsForDateRange,
+    filters: object,
+    readers: Readers,
+    *,
+    category: str | None = None,
+    days: tuple[date, date] | None = None,
+) -> Result:
+    try:
+        after = read_cursor(query.cursor, filters) if query.cursor is not None else None
+    except ValidationFailedError as error:
+        return Failure(error)
+    found = await readers.products.list_page(ProductPage(query.page, query.page_size, category, days, after))
+    page = query.page if after is None else None
+    return show_page(RESOURCE, found, product_result, filters, page_size=query.page_size, page=page)
 
 
 async def search_products(query: SearchProducts, readers: Readers, _: Context) -> Result:
@@ -164,15 +168,8 @@ async def search_products(query: SearchProducts, readers: Readers, _: Context) -
     except ValidationFailedError as error:
         return Failure(error)
     found = await readers.products.search(ProductSearch(needle, query.limit, 0 if after else query.offset, after))
-    page = page_of(
-        found,
-        product_result,
-        lambda product: (product.created_at, product.id),
-        filters,
-        page_size=query.limit,
-        page=None if after else query.offset // query.limit + 1,
-    )
-    return Success(listed(RESOURCE, page))
+    page = None if after else query.offset // query.limit + 1
+    return show_page(RESOURCE, found, product_result, filters, page_size=query.limit, page=page)
 
 
 async def validate_product_data(asked: Sequence[Asked[ValidateProductData]], readers: Readers) -> Sequence[Result]:

@@ -43,7 +43,7 @@ class InMemoryOrderReader:
         self._orders = orders
         self._living = living
 
-    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order]:
+    async def get_many(self, order_ids: Sequence[str]) -> dict[str, Order | None]:
         """Find orders."""
         return {one: self._orders.rows[one] for one in order_ids if one in self._orders.rows}
 
@@ -57,9 +57,10 @@ class InMemoryOrderReader:
             if order.customer_id == wanted.customer_id and wanted.status in {None, order.status}
         ]
         orders.sort(key=lambda order: (order.created_at, order.id), reverse=True)
-        start = (wanted.page - 1) * wanted.page_size
-        items = orders[start : start + wanted.page_size]
-        return Found(items, len(orders) > start + wanted.page_size, len(orders))
+        after = wanted.after
+        left = [order for order in orders if after is None or (order.created_at, order.id) < after]
+        items = left[wanted.offset : wanted.offset + wanted.page_size]
+        return Found(items, len(left) > wanted.offset + wanted.page_size, len(orders))
 
 
 class InMemorySummaries:

@@ -6,7 +6,7 @@ from typing import Final
 
 import orjson
 
-from handlers.page import Found
+from handlers.page import After, Found
 from handlers.product import (
     PRODUCT_SPACE,
     Item,
@@ -140,7 +140,7 @@ class InMemoryProductReader:
             if page.category in {None, one.category} and self._is_in_force(one, page)
         ]
         is_filtered = page.category is not None or page.days is not None
-        return _page(found, page.page_size, (page.page - 1) * page.page_size, is_filtered=is_filtered)
+        return _page(found, page.page_size, page.offset, page.after, is_filtered=is_filtered)
 
     def _is_in_force(self, product: Product, page: ProductPage) -> bool:
         if page.days is None:
@@ -155,11 +155,7 @@ class InMemoryProductReader:
         """Find a page by a part of the mnemonic, newest first, ties by id."""
         needle = search.mnemonic_contains
         found = [one for one in self._products.rows.values() if (needle or "") in one.mnemonic]
-        page = _page(found, search.limit, search.offset, is_filtered=needle is not None)
-        if search.after is None:
-            return page
-        after = [one for one in found if (one.created_at, one.id) < search.after]
-        return replace(_page(after, search.limit, 0, is_filtered=False), total_count=page.total_count)
+        return _page(found, search.limit, search.offset, search.after, is_filtered=needle is not None)
 
     async def rules_of(self, mnemonics: Sequence[str]) -> dict[str, RuleSet]:
         """Return the rules of products."""
@@ -171,10 +167,13 @@ class InMemoryProductReader:
         }
 
 
-def _page(found: Sequence[Product], size: int, offset: int, *, is_filtered: bool) -> Found[Product]:
+def _page(
+    found: Sequence[Product], size: int, offset: int, after: After | None, *, is_filtered: bool
+) -> Found[Product]:
+    total = None if is_filtered and len(found) > COUNT_BOUND else len(found)
     ordered = sorted(found, key=lambda one: (one.created_at, one.id), reverse=True)
-    total = None if is_filtered and len(ordered) > COUNT_BOUND else len(ordered)
-    return Found(ordered[offset : offset + size], len(ordered) > offset + size, total)
+    left = [one for one in ordered if after is None or (one.created_at, one.id) < after]
+    return Found(left[offset : offset + size], len(left) > offset + size, total)
 
 
 class InMemoryCache:

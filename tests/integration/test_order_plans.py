@@ -10,6 +10,7 @@ import pytest
 
 from contracts.orders import OrderStatus
 from handlers.order import CustomerOrders, Order
+from handlers.page import Found
 from migrations import runner
 from persistence import order_queries, product_holds, summaries
 from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine
@@ -75,6 +76,8 @@ async def test_a_page_of_orders(seeded: Engine, status: OrderStatus | None, inde
         customer = await largest(connection)
     shown = await plan(seeded, order_queries.PAGES[status], customer, 11, offset)
     assert_by_index(shown, index, "customer_summaries_pkey", "orders_pkey")
+    shown = await plan(seeded, order_queries.PAGES_AFTER[status], customer, 11, 0, AS_OF, str(uuid.uuid4()))
+    assert_by_index(shown, index, "customer_summaries_pkey", "orders_pkey")
 
 
 async def test_summaries(seeded: Engine) -> None:
@@ -126,7 +129,7 @@ async def test_pages_of_a_customer_with_many_orders_are_complete(seeded: Engine)
     seen: list[Order] = []
     for page in range(1, 100):
         found = await table.of_customer(CustomerOrders(customer, page, 100))
-        assert found is not None
+        assert isinstance(found, Found)
         assert found.total_count == expected
         seen += found.items
         if not found.has_more:

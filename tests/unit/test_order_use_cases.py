@@ -368,7 +368,7 @@ async def test_get_an_unknown_order(catalogue: InMemoryCatalogue) -> None:
 
 
 async def test_orders_of_a_customer(catalogue: InMemoryCatalogue) -> None:
-    """A page, newest first, cancelled ones too; counts are exact on every page, and there are no cursors."""
+    """A page, newest first, cancelled ones too; counts are exact on every page, a cursor leads on."""
     ids = [f"{number:08x}-0000-7000-8000-000000000000" for number in range(5)]
     await catalogue.apply(*(order(line("BOOK", 1, "1"), order_id=one) for one in ids))
     await catalogue.apply(order(line("BOOK", 1, "1"), customer_id=BOB), cancel(ids[1]), cancel(ids[4]))
@@ -380,7 +380,11 @@ async def test_orders_of_a_customer(catalogue: InMemoryCatalogue) -> None:
 
     message, items, data = await page(page_size=2)
     assert (message, items) == ("Found 2 Order(s)", [ids[4], ids[3]])
-    assert data == {"total_count": 5, "page": 1, "page_size": 2, "has_more": True, "next_cursor": None}
+    cursor = data.pop("next_cursor")
+    assert data == {"total_count": 5, "page": 1, "page_size": 2, "has_more": True}
+    _, items, data = await page(cursor=cursor, page_size=3)
+    assert items == [ids[2], ids[1], ids[0]]
+    assert data == {"total_count": 5, "page": None, "page_size": 3, "has_more": False, "next_cursor": None}
     _, items, data = await page(page=3, page_size=2)
     assert (items, data["has_more"], data["total_count"]) == ([ids[0]], False, 5)
     _, items, data = await page(page=4, page_size=2)
