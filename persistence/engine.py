@@ -46,6 +46,12 @@ COMMAND_TIMEOUT_S: Final = 20.0
 POOL_TIMEOUT_S: Final = 5.0
 """Longest wait for a connection of the pool to become free."""
 
+READ_TIMEOUT_MS: Final = 1_000
+"""What one statement of a query may take of a backend; by the contract."""
+READ_LOCK_TIMEOUT_MS: Final = 500
+"""How long it waits for a lock: by that, what is held up by others is told from what takes long itself."""
+_READ_BOUNDS: Final = f"; set statement_timeout = {READ_TIMEOUT_MS}; set lock_timeout = {READ_LOCK_TIMEOUT_MS}"
+
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
@@ -67,8 +73,10 @@ batch some 0.1 ms a statement. Set once connected: a pooler in between refuses w
 """
 
 
-def create_engine(url: str, pool: PoolSettings, session_name: str, *, kind: str = "") -> AsyncEngine:
-    """Make the pool; connects only when first used.
+def create_engine(
+    url: str, pool: PoolSettings, session_name: str, *, kind: str = "", for_queries: bool = False
+) -> AsyncEngine:
+    """Make the pool; connects only when first used. `for_queries`: each statement has the time of a read.
 
     Sessions are called `kind` and `session_name`, or `kind` and the `application_name` of the URL where it has one.
     Raises `AddressError` for a URL that cannot be used.
@@ -78,7 +86,7 @@ def create_engine(url: str, pool: PoolSettings, session_name: str, *, kind: str 
     async def connect() -> asyncpg.Connection:
         connection = await address.connect(session_name, kind=kind, command_timeout=COMMAND_TIMEOUT_S)
         try:
-            await connection.execute(_SESSION)
+            await connection.execute(_SESSION + (_READ_BOUNDS if for_queries else ""))
         except BaseException:
             connection.terminate()
             raise

@@ -24,7 +24,6 @@ from contracts.registry import KINDS
 from contracts.topics import Topics
 from handlers.commands import COMMANDS
 from handlers.queries import QUERIES
-from handlers.readers import Readers
 from handlers.rules import RuleBook
 from migrations import runner
 from persistence import phases
@@ -34,6 +33,7 @@ from persistence.backfill.signals import Signal
 from persistence.cache import RedisCache
 from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine
 from persistence.log_positions import DecidedBefore, rewinds
+from persistence.look_up import look_up_s
 from persistence.pool_use import connections_in_use
 from persistence.product_queries import CatalogueReads
 from persistence.rate_limits import RedisWindows
@@ -69,9 +69,11 @@ from workers.pipeline.answering import Answering
 from workers.pipeline.commands import CommandPipeline
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.intake import Intake
+from workers.pipeline.look_ups import LookUps
 from workers.pipeline.parking import Parking
 from workers.pipeline.patience import Patience
-from workers.pipeline.queries import QueryPipeline
+from workers.pipeline.places import Places
+from workers.pipeline.queries import QueryPipeline, Source
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays
 from workers.ports import BrokerAwayError, Position
@@ -98,6 +100,10 @@ OPERATOR_ERRORS: Final = (
 """What an operator can mend; each says so in one line."""
 
 Role = Literal["commands", "queries"]
+
+LEAST_FOR_QUERIES: Final = 3
+"""Connections of a worker that answers queries: for what may take long, for look-ups by key, and for the look-up that
+tells whether the database is slow."""
 
 _log = structlog.get_logger(__name__)
 
@@ -128,12 +134,23 @@ def kafka_security(settings: Settings) -> KafkaSecurity:
     )
 
 
-def engine_of(settings: Settings, application_name: str, *, reading: bool = False) -> Engine:
-    """Make a pool: to the primary, or (`reading`) to the replica where one is set."""
+def engine_of(settings: Settings, application_name: str, *, reading: bool = False, for_queries: bool = False) -> Engine:
+    """Make a pool: to the primary, or (`reading`) to the replica where one is set; `for_queries`, its reads bounded."""
     database = settings.database
     url = (database.read_url if reading else None) or database.url
-    pool = PoolSettings(database.pool_size, database.max_overflow, database.pre_ping, database.recycle_s, database.echo)
-    return create_engine(url.get_secret_value(), pool, application_name)
+    pool = PoolSettings(
+        database.pool_size,
+        connections_of(settings, for_queries=for_queries) - database.pool_size,
+        database.pre_ping,
+        database.recycle_s,
+        database.echo,
+    )
+    return create_engine(url.get_secret_value(), pool, application_name, for_queries=for_queries)
+
+
+def connections_of(settings: Settings, *, for_queries: bool) -> int:
+    """Say how many connections a pool may have."""
+    return max(settings.database.pool_size + settings.database.max_overflow, LEAST_FOR_QUERIES if for_queries else 1)
 
 
 def primary_address(settings: Settings) -> Address:
@@ -236,6 +253,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         accept_auto_create=settings.kafka.accept_auto_create,
         outcomes_kept=timedelta(days=settings.domain.outcome_retention_days) if role == "commands" else None,
         min_insync_replicas=settings.kafka.min_insync_replicas,
+        in_any_order=role == "queries",
         observer=watching,
         fault_points=fault_points,
     )
@@ -258,7 +276,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         needs_answer=role == "queries",
         replays=replays_of(settings),
     )
-    primary = engine_of(settings, name)
+    primary = engine_of(settings, name, for_queries=role == "queries")
     cache = RedisCache(
         create_redis(redis_url) if redis_url is not None else None,
         primary,
@@ -274,7 +292,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         fault_points,
     )
     metrics.pool_in_use.labels("primary").set_function(partial(connections_in_use, primary))
-    metrics.pool_limit.labels("primary").set(settings.database.pool_size + settings.database.max_overflow)
+    metrics.pool_limit.labels("primary").set(connections_of(settings, for_queries=role == "queries"))
     return Parts(
         settings,
         role,
@@ -412,15 +430,21 @@ async def run_query_worker(settings: Settings) -> int:
     parts = _parts(settings, "queries")
     catalogue = CatalogueReads(parts.watching)
     viewing = steering()
-    from_primary = TableReaders(parts.primary, parts.primary, parts.cache, parts.rule_book, catalogue, viewing)
+    connections = connections_of(settings, for_queries=True)
+
+    def source(engine: Engine) -> Source:
+        readers = TableReaders(parts.primary, engine, parts.cache, parts.rule_book, catalogue, viewing)
+        return Source(readers, LookUps(partial(look_up_s, engine)))
+
+    from_primary = source(parts.primary)
     databases = [(parts.primary, primary_address(settings))]
     replica: Engine | None = None
     if settings.database.read_url is not None:
-        replica = engine_of(settings, parts.name, reading=True)
+        replica = engine_of(settings, parts.name, reading=True, for_queries=True)
         databases.append((replica, read_address(settings.database.read_url.get_secret_value())))
-        from_replica = TableReaders(parts.primary, replica, parts.cache, parts.rule_book, catalogue, viewing)
+        from_replica = source(replica)
 
-    async def read_from() -> Readers:
+    async def read_from() -> Source:
         if replica is not None and await has_replayed(parts.primary, replica):
             return from_replica
         return from_primary
@@ -435,9 +459,11 @@ async def run_query_worker(settings: Settings) -> int:
         read_from,
         database_answers,
         QUERIES,
-        Patience(parts.watching.waits),
+        partial(Patience, parts.watching.waits),
         parts.watching,
         new_id,
+        Places(connections // 2),
+        asyncio.Semaphore(connections - connections // 2 - 1),
     )
     return await worker.run(_assemble(parts, jobs=_jobs(parts), databases=databases), _announce(settings))
 

@@ -1,10 +1,9 @@
 """The use cases of queries: which function serves which kind.
 
-A query's use case gets all queries of its kind in the batch, so that one statement can answer them; what cannot be
-shared is wrapped by `each`. Answers come in the order of the questions.
+A query's use case gets several queries of its kind, so that one statement can answer them; what cannot be shared is
+wrapped by `each`. Answers come in the order of the questions.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -14,25 +13,12 @@ from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
 from handlers.result import Result
 
-CONCURRENT: Final = 8
-"""How many queries of one kind a batch runs at once: below the size of any sensible pool."""
-
 
 def each(answer: Callable[[Any, Readers, Context], Awaitable[Result]]) -> QueryUseCase:
-    """Serve a kind one query at a time, several at once; one that raises does not harm the others."""
+    """Serve a kind one query at a time."""
 
-    async def answer_all(asked: Sequence[Asked[Any]], readers: Readers) -> Sequence[Result | Exception]:
-        places = asyncio.Semaphore(CONCURRENT)
-
-        async def answer_one(one: Asked[Any]) -> Result:
-            async with places:
-                return await answer(one.query, readers, one.context)
-
-        results = await asyncio.gather(*map(answer_one, asked), return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException) and not isinstance(result, Exception):
-                raise result
-        return [result for result in results if not isinstance(result, BaseException) or isinstance(result, Exception)]
+    async def answer_all(asked: Sequence[Asked[Any]], readers: Readers) -> Sequence[Result]:
+        return [await answer(one.query, readers, one.context) for one in asked]
 
     return answer_all
 
@@ -53,3 +39,31 @@ QUERIES: Mapping[str, QueryUseCase] = {
     "list_backfills": each(backfills.list_backfills),
     "get_outcome": outcomes.get_outcomes,
 }
+
+LOOK_UPS: Final = frozenset(
+    {"get_customer", "get_customer_summary", "get_order", "get_product", "get_backfill", "get_outcome"}
+)
+"""Look-ups by key: they never wait for the other kinds, which may take long."""
+
+AT_ONCE: Final[Mapping[str, int]] = {
+    "get_customer": 250,
+    "get_customer_summary": 500,
+    "get_order": 50,
+    "get_product": 32,
+    "get_outcome": 32,
+    "customer_analytics": 500,
+}
+"""How many queries of a kind are answered together, 1 where not named: the largest answers of so many stay below some
+30 MiB."""
+
+_SMALLER_PAGE: Final = "a smaller page, or the next page by its next_cursor"
+INSTEAD: Final[Mapping[str, str]] = {
+    "search_customers": "three or more letters in a row, one filter less, or get_customer by its id",
+    "search_products": "three or more characters in a row, or get_product by its mnemonic",
+    "list_products": _SMALLER_PAGE,
+    "find_products_for_date_range": f"a shorter range, {_SMALLER_PAGE}",
+    "get_customer_orders": f"{_SMALLER_PAGE}, or get_order by its id",
+    "validate_product_data": "less data at a time",
+}
+"""What to ask for instead of a query that takes too long."""
+ELSE_LATER: Final = "the same again later"

@@ -19,8 +19,8 @@ class Asked(Generic[Q]):
     context: Context
 
 
-QueryUseCase = Callable[[Sequence[Asked[Any]], Readers], Awaitable[Sequence[Result | Exception]]]
-"""Answers the queries of one kind in a batch, in order; an exception stands for the answer of its query alone.
+QueryUseCase = Callable[[Sequence[Asked[Any]], Readers], Awaitable[Sequence[Result]]]
+"""Answers queries of one kind, in order: all of them, or the first ones, at least one, where the rest would take long.
 
-All of them, or the first ones, at least one, where the rest would take long: those will be asked again.
+Those will be asked again.
 """

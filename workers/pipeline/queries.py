@@ -2,151 +2,319 @@
 
     decode → identify → refuse → read → answer
 
-The way of a command without look-up, flush, store and commit: a query is never stored. Queries of one kind are answered
-together, kinds at once. An outage is waited for; a defect costs its query alone.
+The way of a command without look-up, flush, store and commit: a query is never stored. Several are read at once:
+look-ups by key of one kind together, what may take long one at a time, in turns among callers, on at most half of the
+connections. Each is answered as soon as it is read, in any order.
+
+The server ends a read after a second. One that was ended runs again alone, with look-ups by key beside it: by these a
+query that is too expensive is told from a database that is slow for everybody, which is waited for, as an outage is. A
+defect costs its query alone. A deadline is judged when the database answers.
 """
 
 import asyncio
-from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final
 
 import structlog
 
 from contracts.envelope import failure
-from contracts.errors import DeadlineExceededError
+from contracts.errors import CatalogError, DeadlineExceededError, QueryTooExpensiveError
+from handlers.queries import AT_ONCE, ELSE_LATER, INSTEAD, LOOK_UPS
 from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
-from handlers.result import Failure, Result, Success
-from persistence.engine import database_time
+from handlers.result import Result, Success
+from persistence.engine import READ_TIMEOUT_MS, database_time
 from persistence.faults import Fault, fault_of
 from workers.pipeline.answering import Answering
 from workers.pipeline.delivery import Applied, Broken, Delivery, Refused
 from workers.pipeline.intake import Intake
-from workers.pipeline.observer import Observer
-from workers.pipeline.patience import GiveBackError, Patience
-from workers.pipeline.progress import progress_of
+from workers.pipeline.look_ups import USUAL_TIMES, LookUps
+from workers.pipeline.observer import BatchWatch, Observer
+from workers.pipeline.patience import Patience
+from workers.pipeline.places import Places, Room
 from workers.pipeline.refusal import Refusal
-from workers.ports import BrokerAwayError, Progress, Record
+from workers.ports import BrokerAwayError, Custody, Record
 
 _log = structlog.get_logger(__name__)
 
-SLOW_READS: Final = 3
-"""A lone query that times out this often in a row is answered as a defect, so that its partition goes on."""
+ANSWER_BYTES: Final = 32 * 1024 * 1024
+"""What answers that were read and are not published yet may hold."""
+BLOCKED_FOR_S: Final = 20.0
+"""How long a read may meet locks of others (a change of its table, say) before it counts as one that takes too long."""
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where queries of a batch are read from, and what tells whether that is slow."""
+
+    readers: Readers
+    look_ups: LookUps
+
+
+@dataclass(frozen=True)
 class QueryPipeline:
-    """Answers batches of queries; made once a process by the composition root."""
+    """Answers queries; made once a process by the composition root."""
 
     intake: Intake
     refusal: Refusal
     answering: Answering
-    readers: Callable[[], Awaitable[Readers]]
+    source: Callable[[], Awaitable[Source]]
+    """Read from here, from now on; raises what the driver raises."""
     database_answers: Callable[[], Awaitable[bool]]
     use_cases: Mapping[str, QueryUseCase]
-    patience: Patience
+    patience: Callable[[], Patience]
     observer: Observer
     new_incident: Callable[[], str]
-    _slow: Counter[tuple[str, int, int]] = field(default_factory=Counter)
+    places: Places
+    """For what may take long."""
+    look_up_places: asyncio.Semaphore
+    room: Room = field(default_factory=lambda: Room(ANSWER_BYTES))
+    clock: Callable[[], float] = time.monotonic
 
-    async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
-        """Answer a batch; says how far it got."""
+    async def __call__(self, records: Sequence[Record], custody: Custody) -> None:
+        """Answer a batch; returns when each is answered, or is not ours any more."""
         with self.observer.batch(records) as watch:
-            deliveries = self.intake.decode_all(records)
-            for delivery in deliveries:
-                self.intake.identify(delivery)
-            retry_after_s: float | None = None
-            await self.refusal.refuse(deliveries)
+            batch = _Batch(self, custody, watch)
+            on_their_way: list[Awaitable[None]] = []
+            left = list(records)
+            while left:
+                deliveries = self.intake.decode_all(left)
+                for delivery in deliveries:
+                    self.intake.identify(delivery)
+                await self.refusal.refuse(deliveries)
+                steps = chain(
+                    map(batch.answer, _decided(deliveries)),
+                    map(batch.deny_late, _late(deliveries)),
+                    map(batch.read, _groups(deliveries)),
+                )
+                on_their_way += [asyncio.create_task(step) for step in steps]
+                decoded = {id(delivery.record) for delivery in deliveries}
+                left = [record for record in left if id(record) not in decoded]
+            await _all(on_their_way)
+
+
+async def _all(steps: Iterable[Awaitable[None]]) -> None:
+    """Let each come to its end, then raise what one of them met; those that were given up are no error."""
+    for met in await asyncio.gather(*steps, return_exceptions=True):
+        if isinstance(met, Exception):
+            raise met
+
+
+def _is_late(delivery: Delivery) -> bool:
+    return isinstance(delivery.end, Refused) and isinstance(delivery.end.error, DeadlineExceededError)
+
+
+def _decided(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """What was refused, together; but for its deadline: that is judged when the database answers."""
+    if refused := [one for one in deliveries if one.end is not None and not _is_late(one)]:
+        yield refused
+
+
+def _late(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    if late := [one for one in deliveries if _is_late(one)]:
+        yield late
+
+
+def _groups(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+    """What is read together: look-ups by kind, anything else by kind and caller."""
+    groups: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
+    for delivery in deliveries:
+        if delivery.end is None:
+            kind = _kind(delivery)
+            groups[kind, "" if kind in LOOK_UPS else _caller(delivery)].append(delivery)
+    for (kind, _), group in groups.items():
+        at_once = AT_ONCE.get(kind, 1)
+        for begin in range(0, len(group), at_once):
+            yield group[begin : begin + at_once]
+
+
+def _kind(delivery: Delivery) -> str:
+    assert delivery.kind is not None
+    return delivery.kind.name
+
+
+def _caller(delivery: Delivery) -> str:
+    assert delivery.identity is not None
+    return delivery.identity.caller
+
+
+@dataclass
+class _Batch:
+    """What the queries of one batch have in common on their way."""
+
+    pipeline: QueryPipeline
+    custody: Custody
+    watch: BatchWatch
+    _source: Source | None = None
+
+    async def read(self, group: Sequence[Delivery]) -> None:
+        """Have queries of one kind read and answered, in smaller groups where that does not work together."""
+        reading = _Reading(self.pipeline.patience())
+        left = await self._still_wanted(group)
+        while left:
             try:
-                await self._unless_away(deliveries)
-                await self._read([delivery for delivery in deliveries if delivery.end is None])
-            except GiveBackError as given_back:
-                retry_after_s = given_back.retry_after_s
-            decided, progress = progress_of(deliveries, retry_after_s)
-            if not still_ours():
-                return Progress({})
+                read, size = await self._read_some(left, alone=reading.alone)
+            except Exception as error:  # noqa: BLE001 - sorted by _after
+                if await self._after(error, left, reading):
+                    return
+            else:
+                try:
+                    await self.answer(read)
+                finally:
+                    self.pipeline.room.give(size)
+                left = left[len(read) :]
+            left = await self._still_wanted(left)
+
+    async def deny_late(self, late: Sequence[Delivery]) -> None:
+        """Answer those whose deadline has passed, once the database answers: until then it is an outage."""
+        patience = self.pipeline.patience()
+        while not await self.pipeline.database_answers():
+            await self._wait(patience.database_away())
+        await self.answer(late)
+
+    async def answer(self, deliveries: Sequence[Delivery]) -> None:
+        """Publish the answers, however long the broker takes none."""
+        patience = self.pipeline.patience()
+        while True:
             try:
-                with self.observer.step("answer"):
-                    await self.answering.answer(decided)
+                with self.pipeline.observer.step("answer"):
+                    await self.pipeline.answering.answer(deliveries)
+                break
             except BrokerAwayError as error:
                 _log.warning("answers_not_published", reason=str(error))
-                return Progress({}, self.patience.broker_away())
-            if retry_after_s is None:
-                self.patience.all_well()
-            watch.decided(decided)
-            return progress
+                await self._wait(patience.broker_away())
+        self.watch.decided(deliveries)
+        self.custody.answered([delivery.record for delivery in deliveries])
 
-    async def _unless_away(self, deliveries: Sequence[Delivery]) -> None:
-        """Deny no query for its deadline while the database is away: it is judged once that answers again."""
-        late = [
-            delivery
-            for delivery in deliveries
-            if isinstance(delivery.end, Refused) and isinstance(delivery.end.error, DeadlineExceededError)
-        ]
-        if not late or await self.database_answers():
-            return
-        for delivery in late:
-            delivery.end = None
-        raise GiveBackError(self.patience.database_away())
+    # One group -----------------------------------------------------------------------------------------------------
+    async def _still_wanted(self, group: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Answer those whose deadline has passed meanwhile; the others."""
+        wanted, late = [], []
+        for delivery in group:
+            if error := self.pipeline.refusal.too_late(delivery):
+                delivery.end = Refused(error)
+                late.append(delivery)
+            else:
+                wanted.append(delivery)
+        if late:
+            await self.deny_late(late)
+        return wanted
 
-    async def _read(self, deliveries: Sequence[Delivery]) -> None:
-        by_kind: dict[str, list[Delivery]] = defaultdict(list)
-        for delivery in deliveries:
-            assert delivery.kind is not None
-            by_kind[delivery.kind.name].append(delivery)
-        if not by_kind:
-            return
+    async def _read_some(self, group: Sequence[Delivery], *, alone: bool) -> tuple[Sequence[Delivery], int]:
+        """Read queries of one kind, the first ones at least; which, and the bytes of their answers.
+
+        Raises what reading does. The place of a read is given back before its answer is published: a topic that takes
+        none holds up no read, but for the room that its answers take.
+        """
+        if _kind(group[0]) in LOOK_UPS and not alone:
+            with self.custody.waiting():
+                await self.pipeline.look_up_places.acquire()
+            leave = self.pipeline.look_up_places.release
+        else:
+            with self.custody.waiting():
+                place = await self.pipeline.places.enter(_caller(group[0]), alone=alone)
+
+            def leave() -> None:
+                self.pipeline.places.leave(place)
+
         try:
-            readers = await self.readers()
-        except Exception as error:
-            raise GiveBackError(self.patience.database_away()) from error
-        done = await asyncio.gather(
-            *(self._read_kind(kind, group, readers) for kind, group in by_kind.items()), return_exceptions=True
-        )
-        for result in done:
-            if isinstance(result, BaseException):
-                raise result
+            results = await self._results(group, alone=alone)
+            read, size = group[: len(results)], 0
+            for delivery, result in zip(read, results, strict=True):
+                envelope = result.value if isinstance(result, Success) else failure(result.error)
+                body = envelope.encode()
+                delivery.end = Applied(body, envelope.status_code)
+                size += len(body)
+            with self.custody.waiting():
+                await self.pipeline.room.take(size)
+            return read, size
+        finally:
+            leave()
 
-    async def _read_kind(self, kind: str, deliveries: Sequence[Delivery], readers: Readers) -> None:
-        asked = [Asked(one.payload, one.context) for one in deliveries if one.context is not None]
-        try:
+    async def _results(self, group: Sequence[Delivery], *, alone: bool) -> Sequence[Result]:
+        kind = _kind(group[0])
+        self._source = source = self._source or await self.pipeline.source()
+        source.look_ups.keep_up()
+        asked = [Asked(one.payload, one.context) for one in group if one.context is not None]
+
+        async def ask() -> Sequence[Result]:
             with database_time() as spent:
-                results: Sequence[Result | Exception] = await self.use_cases[kind](asked, readers)
-            self.observer.database(kind, spent.seconds)
-        except Exception as error:  # noqa: BLE001 - sorted by _fail
-            if len(deliveries) == 1:
-                self._fail(deliveries[0], error)
-                return
-            for delivery in deliveries:
-                await self._read_kind(kind, [delivery], readers)
-            return
-        for delivery, result in zip(deliveries, results, strict=False):
-            match result:
-                case Success(envelope):
-                    delivery.end = Applied(envelope.encode(), envelope.status_code)
-                case Failure(business_error):
-                    envelope = failure(business_error)
-                    delivery.end = Applied(envelope.encode(), envelope.status_code)
-                case _:
-                    self._fail(delivery, result)
-        if len(results) < len(deliveries):
-            raise GiveBackError(0)
+                results = await self.pipeline.use_cases[kind](asked, source.readers)
+            self.pipeline.observer.database(kind, spent.seconds)
+            return results
 
-    def _fail(self, delivery: Delivery, error: Exception) -> None:
-        """Give the batch back while the database is away; answer 500 for a defect."""
-        fault = fault_of(error)
-        self.observer.retry(fault.value, "read")
-        record = delivery.record
-        place = (record.topic, record.partition, record.offset)
-        if fault is Fault.TOO_SLOW:
-            self._slow[place] += 1
-        if fault is Fault.DEFECT or self._slow[place] >= SLOW_READS:
-            self._slow.pop(place, None)
-            delivery.end = self._broken(delivery, error)
-            return
-        raise GiveBackError(self.patience.database_away()) from error
+        if not alone:
+            return await ask()
+        began_at = self.pipeline.clock()
+        results, are_usual = await source.look_ups.beside(ask())
+        if not isinstance(results, Exception):
+            return results
+        # The server ends it after a second: where we hear of it late, or not at all, something stood still.
+        stood_still = (self.pipeline.clock() - began_at) * 1000 > USUAL_TIMES * READ_TIMEOUT_MS
+        if are_usual and not stood_still and fault_of(results) is Fault.TOO_SLOW:
+            raise _TooExpensiveError from results
+        raise results
 
-    def _broken(self, delivery: Delivery, error: Exception) -> Broken:
-        return Broken(self.new_incident(), error, delivery.kind.name if delivery.kind else "unknown")
+    async def _after(self, error: Exception, group: Sequence[Delivery], reading: "_Reading") -> bool:
+        """Do what follows from a read that failed; returns whether all of the group is seen to."""
+        cause = error.__cause__ if isinstance(error, _TooExpensiveError) and error.__cause__ is not None else error
+        fault = fault_of(cause)
+        self.pipeline.observer.retry(fault.value, "read")
+        if fault is Fault.DEFECT and len(group) == 1:
+            group[0].end = Broken(self.pipeline.new_incident(), error, _kind(group[0]))
+        elif isinstance(error, _TooExpensiveError) or reading.is_blocked(fault, self.pipeline.clock()):
+            for delivery in group:
+                delivery.end = Refused(_too_expensive(_kind(delivery)))
+        elif fault is Fault.DEFECT or (fault is Fault.TOO_SLOW and not reading.alone and await self._are_usual()):
+            if len(group) > 1:
+                middle = (len(group) + 1) // 2
+                await _all([self.read(group[:middle]), self.read(group[middle:])])
+                return True
+            reading.alone = True
+            return False
+        else:
+            self._source = None
+            await self._wait(reading.patience.database_away())
+            return False
+        await self.answer(group)
+        return True
+
+    async def _are_usual(self) -> bool:
+        return self._source is not None and await self._source.look_ups.are_usual()
+
+    async def _wait(self, seconds: float) -> None:
+        with self.custody.waiting():
+            await asyncio.sleep(seconds)
+
+
+class _TooExpensiveError(Exception):
+    """A query, run alone, took longer than it may, and look-ups beside it took what they usually take."""
+
+
+@dataclass
+class _Reading:
+    """What came of the attempts to read a group."""
+
+    patience: Patience
+    alone: bool = False
+    blocked_since: float | None = None
+
+    def is_blocked(self, fault: Fault, now: float) -> bool:
+        """Tell whether it has met nothing but others' locks for too long."""
+        if fault is not Fault.CONFLICT:
+            self.blocked_since = None
+            return False
+        self.blocked_since = now if self.blocked_since is None else self.blocked_since
+        return now - self.blocked_since >= BLOCKED_FOR_S
+
+
+def _too_expensive(kind: str) -> CatalogError:
+    instead = INSTEAD.get(kind, ELSE_LATER)
+    return QueryTooExpensiveError(
+        f"The query takes more of the database than one may have; ask for {instead}",
+        {"kind": kind, "limit_ms": READ_TIMEOUT_MS, "instead": instead},
+    )
