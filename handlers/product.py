@@ -92,13 +92,11 @@ class RuleSet:
 
     `version` is the product's, read in one snapshot with the rules, so that both together name what may be kept as
     compiled; None for rules that are not committed yet: another worker may give the same version to other rules.
-    `checked` rules were found usable when they were set; those of the legacy column may be anything.
     """
 
     product_id: str
     version: int | None
     rules: tuple[Rule, ...]
-    checked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,14 @@ class Success:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A business "no". The unit of work forgets whatever the use case changed before it."""
+    """A business "no". The unit of work forgets whatever the use case changed before it.
+
+    One that is not `stored` says nothing of the message for ever: another delivery of it may pass.
+    """
 
     error: CatalogError
     subjects: Sequence[str] = ()
+    stored: bool = True
 
 
 Result = Success | Failure

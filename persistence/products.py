@@ -90,7 +90,7 @@ def rule_sets_of(rows: Iterable[Any]) -> dict[str, RuleSet]:
     return {
         mnemonic: RuleSet(row["id"], row["version"], tuple(rules[mnemonic]))
         if row["old_validations"] is None
-        else RuleSet(row["id"], row["version"], read_rules(row["old_validations"]), checked=False)
+        else RuleSet(row["id"], row["version"], read_rules(row["old_validations"]))
         for mnemonic, row in heads.items()
     }
 

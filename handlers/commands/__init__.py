@@ -6,9 +6,12 @@ from typing import Any
 from handlers.commands import backfills, customers, orders, products
 from handlers.context import Context
 from handlers.result import Result
+from handlers.rules import RuleBook
 from handlers.unit_of_work import UnitOfWork
 
 UseCase = Callable[[Any, UnitOfWork, Context], Awaitable[Result]]
+Preparation = Callable[[Any, RuleBook], Awaitable[None]]
+"""What a use case needs much CPU for and nothing of the database: done before the transaction, and remembered."""
 
 COMMANDS: Mapping[str, UseCase] = {
     "create_customer": customers.create_customer,
@@ -32,3 +35,5 @@ COMMANDS: Mapping[str, UseCase] = {
     "verify_backfill": backfills.verify_backfill,
     "advance_phase": backfills.advance_phase,
 }
+
+PREPARATIONS: Mapping[str, Preparation] = {"set_validation_rules": products.prepare_validation_rules}

@@ -18,14 +18,15 @@ from handlers.order import (
 )
 from handlers.product import Product, product_not_found
 from handlers.result import Failure, Result, Success
-from handlers.rules import StepBudget, Verdict
+from handlers.rules import Spending, TooExpensiveError, Verdict
 from handlers.unit_of_work import UnitOfWork
 
 
 async def place_order(command: PlaceOrder, uow: UnitOfWork, context: Context) -> Result:
     """201 the order; 404 customer or product; 400 for an inactive customer, or attributes that a rule in force forbids.
 
-    422 for a rule that cannot be evaluated; 409 for a given id that is taken. The order is judged by the UTC day of the
+    422 for a rule that cannot be evaluated, or not in time, which is not stored: another delivery may pass; 409 for a
+    given id that is taken. The order is judged by the UTC day of the
     broker's timestamp, so a message that waited meets the rules of the day on which it was sent, as they are now.
     """
     customer = await uow.customers.find_by_id(command.customer_id)
@@ -39,7 +40,10 @@ async def place_order(command: PlaceOrder, uow: UnitOfWork, context: Context) ->
         products[line.mnemonic] = product
     if not customer.is_active:
         return Failure(_inactive(customer))
-    broken = await _first_broken_rule(command, products, uow, context)
+    try:
+        broken = await _first_broken_rule(command, products, uow, context)
+    except TooExpensiveError as error:
+        return Failure(_too_expensive(error), stored=False)
     if broken is not None:
         return Failure(broken)
     if command.order_id is not None and await uow.orders.find_by_id(command.order_id) is not None:
@@ -65,10 +69,10 @@ async def _first_broken_rule(
 ) -> CatalogError | None:
     """Have the rules of each line's product judge its attributes; the first rule that does not hold is told."""
     today = context.now.astimezone(UTC).date()
-    budget = StepBudget()
+    spending = Spending()
     for place, line in enumerate(command.lines):
         rules = await uow.products.rules_of(products[line.mnemonic])
-        for verdict in uow.rule_book.check(rules, line.attributes or {}, today, budget):
+        for verdict in await uow.rule_book.check(rules, line.attributes or {}, today, spending):
             if not verdict.holds:
                 return _broken(verdict, line.mnemonic, f"lines.{place}.attributes")
     return None
@@ -88,6 +92,13 @@ def _broken(verdict: Verdict, mnemonic: str, field: str) -> CatalogError:
     return BusinessRuleViolationError(
         f"Rule '{verdict.rule}' of product '{mnemonic}' is broken at {first['path']}: {first['reason']}",
         {**about, **first, "violations": violations},
+    )
+
+
+def _too_expensive(error: TooExpensiveError) -> BusinessRuleError:
+    return BusinessRuleError(
+        f"Rule '{error.rule}' could not be evaluated in time: {error.reason}; send it again, or with fewer lines",
+        {"rule": error.rule, "reason": error.reason},
     )
 
 

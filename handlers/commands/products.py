@@ -45,7 +45,7 @@ from handlers.product import (
 )
 from handlers.product_size import MAX_PRODUCT_BYTES, product_too_large, stamp_bytes
 from handlers.result import Failure, Result, Success
-from handlers.rules import first_problem
+from handlers.rules import RuleBook
 from handlers.unit_of_work import UnitOfWork
 
 IMPORT_ACTION: Final = "Product import"
@@ -207,14 +207,14 @@ async def set_validation_rules(command: SetValidationRules, uow: UnitOfWork, con
     product = await uow.products.find(command.mnemonic)
     if product is None:
         return Failure(product_not_found(command.mnemonic))
-    rules = [Rule(rule.name, rule.parameters, rule.start_date, rule.end_date) for rule in command.rules]
-    found = first_problem(rules)
+    rules = _rules_of(command)
+    found = await uow.rule_book.first_problem(rules)
     if found is not None:
-        place, reason = found
+        name = rules[found.place].name
         return Failure(
             BusinessRuleError(
-                f"Rule '{rules[place].name}' cannot be used: {reason}",
-                {"mnemonic": product.mnemonic, "field": f"rules.{place}", "rule": rules[place].name, "reason": reason},
+                f"Rule '{name}' cannot be used: {found.reason}",
+                {"mnemonic": product.mnemonic, "field": f"rules.{found.place}", "rule": name, "reason": found.reason},
             )
         )
     known = await uow.products.rules_of(product)
@@ -224,6 +224,15 @@ async def set_validation_rules(command: SetValidationRules, uow: UnitOfWork, con
     await uow.products.save(changed)
     await uow.products.replace_rules(changed, rules)
     return Success(updated(RESOURCE, product.mnemonic, product_rules_result(changed, rules)))
+
+
+async def prepare_validation_rules(command: SetValidationRules, rule_book: RuleBook) -> None:
+    """Read and count the rules, before the transaction; what was found is remembered for it."""
+    await rule_book.first_problem(_rules_of(command))
+
+
+def _rules_of(command: SetValidationRules) -> Sequence[Rule]:
+    return [Rule(rule.name, rule.parameters, rule.start_date, rule.end_date) for rule in command.rules]
 
 
 def _same_rules(ones: Sequence[Rule], others: Sequence[Rule]) -> bool:

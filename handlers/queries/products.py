@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from contracts.envelope import retrieved
-from contracts.errors import ValidationFailedError
+from contracts.errors import QueryTooExpensiveError, ValidationFailedError
 from contracts.products import (
     RESOURCE,
     FindProductsForDateRange,
@@ -37,7 +37,7 @@ from handlers.product_size import MAX_SHOWN_BYTES, product_not_shown
 from handlers.queries.asked import Asked
 from handlers.readers import Readers
 from handlers.result import Failure, Result, Success
-from handlers.rules import MAX_STEPS, StepBudget, Verdict
+from handlers.rules import Spending, TooExpensiveError, Verdict
 
 ANSWERED_AT_ONCE: Final = 16 * 1024 * 1024
 """How many bytes of products are answered together, the first apart; the others are asked for again."""
@@ -49,8 +49,8 @@ class _Later(Enum):
     LATER = "later"
 
 
-STEPS_AT_ONCE: Final = 2 * MAX_STEPS
-"""Of all queries that are answered together: about 0.2 s, at the very worst 1.5 s."""
+RULES_AT_ONCE_S: Final = 0.5
+"""CPU time for the rules of all queries that are answered together, about: the last one is answered in full."""
 
 
 async def get_products(asked: Sequence[Asked[GetProduct]], readers: Readers) -> Sequence[Result]:
@@ -173,11 +173,11 @@ async def search_products(query: SearchProducts, readers: Readers, _: Context) -
 
 
 async def validate_product_data(asked: Sequence[Asked[ValidateProductData]], readers: Readers) -> Sequence[Result]:
-    """200 with what each rule in force says; 404. One statement for all.
+    """200 with what each rule in force says; 404; 422 where that takes too long. One statement for all.
 
-    So many queries are answered at once as `STEPS_AT_ONCE` suffice for: nothing else is done meanwhile.
+    So many queries are answered at once as `RULES_AT_ONCE_S` suffices for.
     """
-    steps_left = STEPS_AT_ONCE
+    left_s = RULES_AT_ONCE_S
     rules = await readers.products.rules_of(sorted({one.query.mnemonic for one in asked}))
     answers: list[Result] = []
     for one in asked:
@@ -187,16 +187,26 @@ async def validate_product_data(asked: Sequence[Asked[ValidateProductData]], rea
             answers.append(Failure(product_not_found(mnemonic)))
             continue
         on = one.query.on_date or one.context.now.astimezone(UTC).date()
-        budget = StepBudget()
-        verdicts = readers.rule_book.check(known, one.query.data, on, budget)
-        result = ProductDataResult(
-            mnemonic, on, all(verdict.holds for verdict in verdicts), [_verdict_result(verdict) for verdict in verdicts]
-        )
-        answers.append(Success(retrieved(RESOURCE, result)))
-        steps_left -= MAX_STEPS - budget.left
-        if steps_left <= 0:
+        spending = Spending()
+        try:
+            verdicts = await readers.rule_book.check(known, one.query.data, on, spending)
+        except TooExpensiveError as error:
+            answers.append(Failure(_too_expensive(mnemonic, error)))
+        else:
+            holds = all(verdict.holds for verdict in verdicts)
+            result = ProductDataResult(mnemonic, on, holds, [_verdict_result(verdict) for verdict in verdicts])
+            answers.append(Success(retrieved(RESOURCE, result)))
+        left_s -= spending.spent_s
+        if left_s <= 0:
             break
     return answers
+
+
+def _too_expensive(mnemonic: str, error: TooExpensiveError) -> QueryTooExpensiveError:
+    return QueryTooExpensiveError(
+        f"Rule '{error.rule}' of product '{mnemonic}' could not be evaluated: {error.reason}; ask with less data",
+        {"mnemonic": mnemonic, "field": "data", "rule": error.rule, "reason": error.reason},
+    )
 
 
 def _verdict_result(verdict: Verdict) -> RuleVerdictResult:

@@ -1,7 +1,7 @@
 """Every order command and query, summary and analytics: success and each failure, on repositories in memory."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from contracts.registry import KINDS
 from handlers.commands.orders import place_order
 from handlers.context import Context
 from handlers.order import OrderLine, leading_line, money
+from handlers.product import Rule
 from handlers.queries.asked import Asked
 from handlers.queries.summaries import get_customer_analytics
 from handlers.result import Success
@@ -198,10 +199,12 @@ async def test_the_day_is_utcs(catalogue: InMemoryCatalogue) -> None:
 
 
 async def test_place_with_a_rule_that_cannot_be_evaluated(catalogue: InMemoryCatalogue) -> None:
-    """422: a rule that needs too many steps says nothing about the order."""
+    """422: a rule stored before that would not be accepted now is not evaluated, and says nothing about the order."""
     parameters: dict[str, object] = {"$ref": "#/$defs/a", "$defs": {"a": {"allOf": [{"$ref": "#/$defs/a"}]}}}
-    (accepted,) = await catalogue.apply(rule(parameters))
-    assert accepted["statusCode"] == 200
+    (refusal,) = await catalogue.apply(rule(parameters))
+    assert refused(refusal)[:2] == (422, "BUSINESS_RULE_ERROR")
+    products = catalogue.uow.products
+    products.rules[products.rows["BOOK"].id] = (Rule("cover", parameters, date(2020, 1, 1), None),)
     (answer,) = await catalogue.apply(order(line("BOOK", 1, "1")))
     status, code, details = refused(answer)
     assert (status, code) == (422, "BUSINESS_RULE_ERROR")

@@ -19,7 +19,7 @@ import structlog
 
 from contracts.envelope import failure
 from contracts.errors import DeadlineExceededError, MessageIdReusedError
-from handlers.commands import UseCase
+from handlers.commands import PREPARATIONS, Preparation, UseCase
 from handlers.queries.outcomes import outcome_erased
 from handlers.result import Failure, Success
 from handlers.rules import RuleBook
@@ -49,6 +49,8 @@ DISPATCH_S: Final = 1.0
 """How long the use cases of one transaction may go on; what is left of the batch is fetched again. The database ends a
 transaction that idles for 5 s, no heartbeat goes out meanwhile, and a message whose rules are hard to evaluate takes
 half a second: a batch of those would never come to its end."""
+PREPARE_S: Final = 0.5
+"""CPU time that the thread may spend on what is prepared before one transaction, about: the last one is finished."""
 STUBBORN_FAILURES: Final = 10
 """A lone message that times out, or meets a constraint, this often in a row is a defect; others went through."""
 
@@ -70,6 +72,7 @@ class CommandPipeline:
     drift_watch: DriftWatch
     steering: Steering
     parking: Parking
+    preparations: Mapping[str, Preparation] = field(default_factory=lambda: PREPARATIONS)
     _stubborn: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
@@ -193,7 +196,7 @@ class CommandPipeline:
             if not still_ours():
                 raise GiveBackError(0)
             try:
-                await self._transact(pending, known, sitting)
+                await self._transact(await self._prepared(pending), known, sitting)
             except Exception as error:  # noqa: BLE001 - sorted by fault_of
                 for delivery in pending:
                     delivery.end = None
@@ -218,6 +221,21 @@ class CommandPipeline:
         known = await self._look_up(deliveries)
         self.refusal.expire(deliveries, known.mark)
         return known
+
+    async def _prepared(self, pending: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Do what needs much CPU and no database; returns the messages that are ready, in their order, one at least."""
+        ends_at = time.thread_time() + PREPARE_S
+        for number, delivery in enumerate(pending):
+            prepare = self.preparations.get(delivery.kind.name) if delivery.kind is not None else None
+            if prepare is None or delivery.payload is None:
+                continue
+            if number and time.thread_time() > ends_at:
+                return pending[:number]
+            try:
+                await prepare(delivery.payload, self.rule_book)
+            except Exception as error:  # noqa: BLE001 - a defect of this message alone, which its use case meets again
+                _log.warning("not_prepared", kind=delivery.kind and delivery.kind.name, exc_info=error)
+        return pending
 
     async def _transact(self, pending: Sequence[Delivery], known: LookUp, sitting: Sitting) -> None:
         """Run one batch in one transaction: load, dispatch, flush, store, commit."""
@@ -289,6 +307,10 @@ class CommandPipeline:
         match result:
             case Success(envelope, subjects, erases):
                 cache_keys = uow.keep()
+            case Failure(business_error, stored=False):
+                uow.take_back()
+                delivery.end = Refused(business_error)
+                return None
             case Failure(business_error, subjects):
                 uow.take_back()
                 envelope, cache_keys, erases = failure(business_error), (), ()
