@@ -52,14 +52,22 @@ _COMPOSED_OF: Final = 4
 _MARKS_IN_A_ROW: Final = 30
 
 
-def fold_key(text: str) -> str:
-    """Return what texts that differ only in case or compatibility forms have in common: NFKC, then case folding.
+# Unicode's Default_Ignorable_Code_Point: what is not shown where a font does not know it. The set is all but closed.
+_IGNORABLE: Final = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
 
-    It is stored beside names and e-mail addresses, so it must never change for a text that it was computed of.
+
+def fold_key(text: str) -> str:
+    """Return what texts that differ only in case or compatibility forms have in common: Unicode's NFKC_Casefold.
+
+    Normalised again after folding, as letters with several marks fold apart. It is stored beside names and e-mail
+    addresses: whoever changes it rewrites what is stored, as the backfill `customer_keys` does.
     """
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFKC", text).casefold()
+    return unicodedata.normalize("NFKC", _IGNORABLE.sub("", unicodedata.normalize("NFKC", text)).casefold())
 
 
 def _refuse_characters(text: str) -> None:
@@ -136,7 +144,7 @@ _LABEL: Final = r"[\p{L}\p{N}](?:[\p{L}\p{M}\p{N}-]*[\p{L}\p{M}\p{N}])?"
 _EMAIL_SCHEMA: Final = core_schema.str_schema(
     strict=True,
     strip_whitespace=True,
-    max_length=EMAIL_MAX_LENGTH,
+    max_length=EMAIL_MAX_LENGTH * _COMPOSED_OF,
     pattern=rf"^{_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+$",
     regex_engine="rust-regex",
 )
@@ -144,14 +152,16 @@ _EMAIL_CORE: Final = SchemaValidator(_EMAIL_SCHEMA)
 
 
 def _check_email(address: str) -> str:
-    """Normalise what is not ASCII and judge it again; the key, which may be longer, is indexed: it is bounded, too."""
-    if address.isascii():
-        return address
-    normal: str = _EMAIL_CORE.validate_python(unicodedata.normalize("NFC", address))
-    key = fold_key(normal)
-    if len(key) > EMAIL_MAX_LENGTH or key.count("@") != 1:
-        raise PydanticCustomError("email", "its folded form is no e-mail address")
-    return normal
+    """Normalise what is not ASCII and judge it again, then measure; the key is indexed: it is measured, too."""
+    if not address.isascii():
+        _refuse_heaped_marks(address)
+        address = _EMAIL_CORE.validate_python(unicodedata.normalize("NFC", address))
+        key = fold_key(address)
+        if len(key) > EMAIL_MAX_LENGTH or key.count("@") != 1 or key[0] == "@" or key[-1] == "@":
+            raise PydanticCustomError("email", "its folded form is no e-mail address")
+    if len(address) > EMAIL_MAX_LENGTH:
+        raise PydanticKnownError("string_too_long", {"max_length": EMAIL_MAX_LENGTH})
+    return address
 
 
 class _EmailRules:

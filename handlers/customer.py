@@ -74,7 +74,12 @@ class CustomerSearch:
     @property
     def is_filtered(self) -> bool:
         """Tell whether anything narrows the list."""
-        return not (self.name_contains is None and self.email_contains is None and self.is_active is None)
+        return self.has_text or self.is_active is not None
+
+    @property
+    def has_text(self) -> bool:
+        """Tell whether a text is looked for."""
+        return self.name_contains is not None or self.email_contains is not None
 
 
 class CustomerReader(Protocol):

@@ -6,8 +6,8 @@ import hashlib
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Generic, Protocol, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Final, Generic, Protocol, TypeVar
 
 import orjson
 
@@ -26,6 +26,9 @@ class Listed(Protocol):
 
 
 T = TypeVar("T", bound=Listed)
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 After = tuple[datetime, str]
 """Where a page ends in the order "newest first, ties by id": created_at and id of its last row."""
@@ -62,7 +65,7 @@ def _too_large(page: TooMuch) -> ResponseTooLargeError:
 
 def cursor_of(after: After, filters: object) -> str:
     """Make a cursor; it is bound to the filters, so that it cannot be used with others."""
-    body = orjson.dumps([int(after[0].timestamp() * 1_000_000), after[1], _digest(filters)])
+    body = orjson.dumps([(after[0] - _EPOCH) // _MICROSECOND, after[1], _digest(filters)])
     return base64.urlsafe_b64encode(body).decode().rstrip("=")
 
 
@@ -70,7 +73,7 @@ def read_cursor(cursor: str, filters: object) -> After:
     """Read a cursor of ours; raises `ValidationFailedError` when it is none, or one of another search."""
     try:
         micros, last_id, digest = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        created_at = datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
+        created_at = _EPOCH + micros * _MICROSECOND
         after = created_at, str(uuid.UUID(str(last_id)))  # anybody can write a cursor: the database gets no other text
     except (ValueError, TypeError, OverflowError, OSError, binascii.Error):
         raise _bad_cursor("is no cursor of ours") from None

@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from contracts.text import fold_key
 from handlers.customer import Customer, CustomerSearch
 from handlers.page import Found, TooMuch
 from persistence import counters
@@ -14,8 +15,9 @@ from persistence.engine import Connection, connected
 from persistence.faults import StaleReadError
 from persistence.identity_map import IdentityMap, Journal
 from persistence.like import contains
-from persistence.page_rows import bounded, found
+from persistence.page_rows import after_arguments, bounded, found, older
 from persistence.rowset import RowSet
+from persistence.stale_keys import ANY_NAME_OR_EMAIL, refolded, stale
 
 EMAIL_SPACE: Final = "email"
 
@@ -24,6 +26,10 @@ _COLUMNS: Final = """id::text, name, email, preferences::text, is_active, versio
 _PEEK: Final = "select id::text, email_key from customers where id = any($1::uuid[])"
 _LOCK: Final = f"select {_COLUMNS}, email_key from customers where id = any($1::uuid[]) order by id for no key update"
 _HOLDERS: Final = f"select {_COLUMNS}, email_key from customers where email_key = any($1::text[])"
+_STALE_HOLDERS: Final = f"""
+select {_COLUMNS}, email_key from customers
+where {stale("email_key")} and {refolded("email_key")} = any($1::text[])"""
+_SEARCH_STALE: Final = f"select {ANY_NAME_OR_EMAIL}"
 _ERASE: Final = """
 update customers set name = null, name_key = null, email = null, email_key = null, preferences = '{}',
   is_active = false, version = version + 1, updated_at = now(), deleted_at = now()
@@ -62,13 +68,13 @@ def _customer(row: Any) -> Customer:  # noqa: ANN401 - asyncpg's Record has no t
     )
 
 
-def _values(customer: Customer) -> tuple[object, ...]:
+def _values(customer: Customer, email_key: str) -> tuple[object, ...]:
     return (
         customer.id,
         customer.name,
         customer.name_key,
         customer.email,
-        customer.email_key,
+        email_key,
         orjson.dumps(customer.preferences).decode(),
         customer.is_active,
         customer.version,
@@ -77,10 +83,20 @@ def _values(customer: Customer) -> tuple[object, ...]:
     )
 
 
+async def _find_holders(connection: Connection, emails: Sequence[str], *, any_stale: bool) -> Sequence[Any]:
+    """Read who has these e-mails; where two meet in one, the one whose key is the right one comes last."""
+    if not emails:
+        return ()
+    holders = await connection.fetch(_HOLDERS, emails)
+    return [*await connection.fetch(_STALE_HOLDERS, emails), *holders] if any_stale else holders
+
+
 class CustomerBatch:
     """Customers of one batch of commands: loaded once, locked; changed in memory; written set by set.
 
-    E-mails are indexed here as well, so that a message sees what earlier ones of its batch took or released.
+    E-mails are indexed here as well, so that a message sees what earlier ones of its batch took or released. A customer
+    whose stored key is stale (`persistence.stale_keys`) is found by what it would be today, and keeps it while its
+    e-mail stays: somebody else may have the other one.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -88,6 +104,7 @@ class CustomerBatch:
         self._taken_ids: IdentityMap[str, bool] = IdentityMap(journal, "customer ids")
         self._by_email: IdentityMap[str, str] = IdentityMap(journal, "customers by e-mail")
         self._holders: dict[str, Customer] = {}
+        self._stored_keys: dict[str, str] = {}
 
     # What use cases call -------------------------------------------------------------------------------------------
     async def find_by_id(self, customer_id: str) -> Customer | None:
@@ -126,11 +143,18 @@ class CustomerBatch:
         return {row["id"]: row["email_key"] for row in rows if row["email_key"] is not None}
 
     async def load(
-        self, connection: Connection, ids: Sequence[str], emails: Sequence[str], peeked: Mapping[str, str]
+        self,
+        connection: Connection,
+        ids: Sequence[str],
+        emails: Sequence[str],
+        peeked: Mapping[str, str],
+        *,
+        any_stale: bool,
     ) -> None:
         """Lock and read the declared customers, then read who holds the declared e-mails.
 
-        The names are locked already. Raises `StaleReadError` when an e-mail changed hands between peek and lock.
+        The names are locked already; `any_stale` says whether there may be keys of a release before. Raises
+        `StaleReadError` when an e-mail changed hands between peek and lock.
         """
         rows = await connection.fetch(_LOCK, ids) if ids else ()
         if any(row["email_key"] is not None and peeked.get(row["id"]) != row["email_key"] for row in rows):
@@ -139,8 +163,9 @@ class CustomerBatch:
         living = {row["id"]: _customer(row) for row in rows if not row["deleted"]}
         self._living.load(living, ids)
         self._taken_ids.load({row["id"]: True for row in rows}, ids)
-        holders = await connection.fetch(_HOLDERS, emails) if emails else ()
-        by_email = {row["email_key"]: row["id"] for row in holders}
+        self._stored_keys = {row["id"]: row["email_key"] for row in rows}
+        holders = await _find_holders(connection, emails, any_stale=any_stale)
+        by_email = {fold_key(row["email_key"]): row["id"] for row in holders}
         self._holders = {row["id"]: _customer(row) for row in holders}
         own = {customer.email_key: customer.id for customer in living.values()}
         self._by_email.load(own | by_email, {*own, *emails})
@@ -150,6 +175,10 @@ class CustomerBatch:
         return sorted(
             customer_id for customer_id, taken in self._taken_ids.items() if taken and self._living.is_gone(customer_id)
         )
+
+    def gone(self) -> set[str]:
+        """Name the declared customers that are not living now, whenever they were deleted."""
+        return {customer_id for customer_id, customer in self._living.items() if customer is None}
 
     async def release(self, connection: Connection) -> None:
         """First step of the flush: erase what is deleted, park every e-mail that moves."""
@@ -167,9 +196,14 @@ class CustomerBatch:
     async def write(self, connection: Connection) -> None:
         """Second step: insert and update net states."""
         new = [after for _, before, after in self._living.changes() if before is None and after is not None]
-        await _ROWS.insert(connection, [_values(one) for one in sorted(new, key=lambda one: one.email_key)])
-        changed = [after for _, before, after in self._living.changes() if before is not None and after is not None]
-        await _ROWS.update(connection, [_values(one) for one in changed])
+        new.sort(key=lambda one: one.email_key)
+        await _ROWS.insert(connection, [_values(one, one.email_key) for one in new])
+        changed = [
+            _values(after, self._stored_keys[key] if before.email_key == after.email_key else after.email_key)
+            for key, before, after in self._living.changes()
+            if before is not None and after is not None
+        ]
+        await _ROWS.update(connection, changed)
         born_and_gone = [
             key for key in self.deleted() if not self._living.was_loaded(key) and not self._taken_ids.was_loaded(key)
         ]
@@ -189,12 +223,52 @@ class CustomerBatch:
 
 
 _GET: Final = f"select {_COLUMNS} from customers where id = any($1::uuid[]) and deleted_at is null"
+
+
+def _containing(key: str, pattern: str) -> str:
+    """Say that a key is like a pattern, whichever release folded it."""
+    return f"({key} like {pattern} or {stale(key)} and {refolded(key)} like {pattern})"
+
+
 _WALK: Final = f"""
 select {_COLUMNS} from customers
 where deleted_at is null and ($1::uuid is null or id > $1::uuid) order by id limit 1000"""
 _HEAD: Final = ("total", "id", "name", "email", "is_active", "version", "created_at", "updated_at")
 COUNT_BOUND: Final = 1000
 """Filtered lists are counted up to here; beyond it their total_count is null."""
+
+
+def _searching(search: CustomerSearch, *, any_stale: bool) -> tuple[Any, ...]:
+    """Write the statement that finds a page and its count, with its arguments."""
+    where = ["deleted_at is null"]
+    args: list[object] = []
+    for column, needle in (("name_key", search.name_contains), ("email_key", search.email_contains)):
+        if needle is not None:
+            args.append(contains(needle))
+            where.append(_containing(column, f"${len(args)}") if any_stale else f"{column} like ${len(args)}")
+    if search.is_active is not None:
+        args.append(search.is_active)
+        where.append(f"is_active = ${len(args)}")
+    matching = " and ".join(where)
+    counting = (
+        f"select count(*) from (select 1 from customers where {matching} limit {COUNT_BOUND + 1}) counted"
+        if search.is_filtered
+        else f"select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.CUSTOMERS}'"
+    )
+    page = matching
+    if search.after is not None:
+        page += f" and {older('created_at, id', len(args) + 1)}"
+        args += after_arguments(search.after)
+    args += [search.limit + 1, search.offset]
+    statement = bounded(
+        f"""
+        select total, page.* from ({counting}) as t(total) left join (
+          select {_COLUMNS} from customers where {page}
+          order by created_at desc, id desc limit ${len(args) - 1} offset ${len(args)}) page on true""",
+        _HEAD,
+        "preferences",
+    )
+    return statement, *args
 
 
 class CustomerTable:
@@ -211,36 +285,9 @@ class CustomerTable:
 
     async def search(self, search: CustomerSearch) -> Found[Customer] | TooMuch:
         """Find a page, newest first; the page and its count are of one snapshot."""
-        where = ["deleted_at is null"]
-        args: list[object] = []
-        for column, needle in (("name_key", search.name_contains), ("email_key", search.email_contains)):
-            if needle is not None:
-                args.append(contains(needle))
-                where.append(f"{column} like ${len(args)}")
-        if search.is_active is not None:
-            args.append(search.is_active)
-            where.append(f"is_active = ${len(args)}")
-        matching = " and ".join(where)
-        counting = (
-            f"select count(*) from (select 1 from customers where {matching} limit {COUNT_BOUND + 1}) counted"
-            if search.is_filtered
-            else f"select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.CUSTOMERS}'"
-        )
-        page = matching
-        if search.after is not None:
-            args += search.after
-            page += f" and (created_at, id) < (${len(args) - 1}, ${len(args)}::uuid)"
-        args += [search.limit + 1, search.offset]
-        statement = bounded(
-            f"""
-            select total, page.* from ({counting}) as t(total) left join (
-              select {_COLUMNS} from customers where {page}
-              order by created_at desc, id desc limit ${len(args) - 1} offset ${len(args)}) page on true""",
-            _HEAD,
-            "preferences",
-        )
         async with connected(self._engine) as connection:
-            rows = await connection.fetch(statement, *args)
+            any_stale = search.has_text and await connection.fetchval(_SEARCH_STALE)
+            rows = await connection.fetch(*_searching(search, any_stale=any_stale))
         total = rows[0]["total"]
         is_known = not search.is_filtered or total <= COUNT_BOUND
         return found(rows, search.limit, total if is_known else None, _customer)

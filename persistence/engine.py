@@ -15,6 +15,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from persistence.address import read_address
+from persistence.dates import use_exact_dates
 from persistence.faults import ConnectionTimeoutError, Fault, fault_of
 
 
@@ -87,6 +88,7 @@ def create_engine(
         connection = await address.connect(session_name, kind=kind, command_timeout=COMMAND_TIMEOUT_S)
         try:
             await connection.execute(_SESSION + (_READ_BOUNDS if for_queries else ""))
+            await use_exact_dates(connection)
         except BaseException:
             connection.terminate()
             raise

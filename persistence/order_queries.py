@@ -18,7 +18,7 @@ from handlers.summary import LISTED, NEW_WITHIN_DAYS, Analytics, CustomerSummary
 from persistence import counters
 from persistence.engine import connected
 from persistence.orders import COLUMNS, columns, order_of
-from persistence.page_rows import bounded, found
+from persistence.page_rows import after_arguments, bounded, found, older
 
 BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 """How many bytes of lines one statement loads, the first order apart."""
@@ -70,7 +70,7 @@ def _pages(after: str = "") -> Mapping[OrderStatus | None, str]:
 
 PAGES: Final = _pages()
 """A page of a customer's orders: of all, or of one status. No row: no such customer lives."""
-PAGES_AFTER: Final = _pages("and (p.created_at, p.id) < ($4, $5::uuid)")
+PAGES_AFTER: Final = _pages(f"and {older('p.created_at, p.id', 4)}")
 """The same after an order, by when it was placed and its id."""
 
 
@@ -95,7 +95,7 @@ class OrderTable:
                 wanted.customer_id,
                 wanted.page_size + 1,
                 wanted.offset,
-                *(wanted.after or ()),
+                *after_arguments(wanted.after),
             )
         return found(rows, wanted.page_size, rows[0]["total_count"], order_of) if rows else None
 

@@ -9,12 +9,22 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from contracts.envelope import MAX_REPLY_BYTES
-from handlers.page import Found, Listed, TooMuch
+from handlers.page import After, Found, Listed, TooMuch
 
 T = TypeVar("T", bound=Listed)
 
 MOST_BYTES: Final = 2 * MAX_REPLY_BYTES
 """Texts of the database have blanks that a reply has not: within this a page may still fit."""
+
+
+def older(columns: str, place: int) -> str:
+    """Say that moment and id, in these columns, come after those that `after_arguments` gives to $place and the next."""
+    return f"({columns}) < (${place}::text::timestamptz, ${place + 1}::uuid)"
+
+
+def after_arguments(after: After | None) -> tuple[str, ...]:
+    """Return the arguments of `older`: the moment as text, so that the calendar's last one is not sent as infinity."""
+    return () if after is None else (after[0].isoformat(), after[1])
 
 
 def bounded(rows: str, columns: Sequence[str], large: str) -> str:

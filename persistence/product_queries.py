@@ -27,7 +27,7 @@ from handlers.product_size import MAX_SHOWN_BYTES
 from persistence import counters
 from persistence.engine import Connection, Engine, connected, transaction
 from persistence.like import contains
-from persistence.page_rows import bounded, found
+from persistence.page_rows import after_arguments, bounded, found, older
 from persistence.phases import (
     PRODUCT_CATALOG,
     CatalogueColumns,
@@ -220,7 +220,7 @@ class _Listing:
 def _listing(condition: str | None, arguments: int) -> _Listing:
     meets = condition or "true"
     total = _bounded_count(condition) if condition is not None else _ALL
-    after = f"and (n.created_at, n.id) < (${arguments + 3}, ${arguments + 4}::uuid)"
+    after = f"and {older('n.created_at, n.id', arguments + 3)}"
     return _Listing(
         page_of_products(meets, total), page_of_products(meets, total, after), is_filtered=condition is not None
     )
@@ -316,7 +316,7 @@ class ProductTable:
     ) -> Found[Product] | TooMuch:
         statement = listing.by_number if after is None else listing.after
         async with connected(self._engine) as connection:
-            rows = await self._reads.fetch(connection, statement, size + 1, offset, *args, *(after or ()))
+            rows = await self._reads.fetch(connection, statement, size + 1, offset, *args, *after_arguments(after))
         total = int(rows[0]["total"])
         return found(rows, size, None if listing.is_filtered and total > COUNT_BOUND else total, product_of)
 

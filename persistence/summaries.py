@@ -97,15 +97,18 @@ class SummaryDeltas:
             deltas.add(counters.CATEGORY_ORDERS, placed, after.category)
             deltas.add(counters.CATEGORY_REVENUE, placed * after.total_amount, after.category)
 
-    async def flush(self, connection: Connection, deleted: Collection[str]) -> None:
-        """Write the differences, but for customers that this batch deleted: their summaries go. Orders are written."""
+    async def flush(self, connection: Connection, deleted: Collection[str], gone: Collection[str]) -> None:
+        """Write the differences; the summaries of customers that this batch deleted go. Orders are written.
+
+        `gone` are all that no longer live: their orders can be cancelled, but what was erased never comes back.
+        """
         if deleted:
             await connection.execute(_ERASE, list(deleted))
-        await self._flush_customers(connection, deleted)
-        await self._flush_categories(connection, deleted)
+        await self._flush_customers(connection, gone)
+        await self._flush_categories(connection, gone)
 
-    async def _flush_customers(self, connection: Connection, deleted: Collection[str]) -> None:
-        living = sorted(item for item in self._customers.items() if item[0] not in deleted)
+    async def _flush_customers(self, connection: Connection, gone: Collection[str]) -> None:
+        living = sorted(item for item in self._customers.items() if item[0] not in gone)
         await _execute(
             connection,
             _ADD,
@@ -113,8 +116,8 @@ class SummaryDeltas:
         )
         await _execute(connection, LOOK_UP_LAST, ((key,) for key, one in living if one.cancelled))
 
-    async def _flush_categories(self, connection: Connection, deleted: Collection[str]) -> None:
-        living = sorted(item for item in self._categories.items() if item[0][0] not in deleted)
+    async def _flush_categories(self, connection: Connection, gone: Collection[str]) -> None:
+        living = sorted(item for item in self._categories.items() if item[0][0] not in gone)
         await _execute(
             connection, _ADD_CATEGORIES, ((*key, one.placed_orders, one.last_order_at) for key, one in living)
         )

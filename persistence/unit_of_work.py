@@ -14,6 +14,7 @@ from itertools import chain
 from typing import Final
 
 from contracts.kinds import Keys
+from contracts.text import fold_key
 from handlers.backfill import BackfillSteering
 from handlers.rules import RuleBook
 from persistence import outcomes
@@ -30,10 +31,12 @@ from persistence.phases import PRODUCT_CATALOG, SHARED_LOCK, CatalogueColumns, c
 from persistence.product_holds import ProductHolds
 from persistence.product_queries import DriftWatch
 from persistence.products import MNEMONIC_SPACE, DeclaredProducts, ProductBatch
+from persistence.stale_keys import ANY_EMAIL
 from persistence.summaries import SummaryDeltas
 
-_STANDING: Final = """
-select m.stamped_before, c.change, c.phase from outcome_mark m left join schema_changes c on true"""
+_STANDING: Final = f"""
+select m.stamped_before, {ANY_EMAIL} as any_stale, c.change, c.phase
+from outcome_mark m left join schema_changes c on true"""
 
 Steering = Callable[[Connection], BackfillSteering]
 """Makes what steers backfills within a transaction: they are carried out elsewhere, and know their own ledger."""
@@ -75,7 +78,7 @@ class BatchUnitOfWork:
         `UnknownPhaseError` when the database is in a phase that this release does not know.
         """
         keys = list(declared)
-        columns = await self._read_standing(mark_seen)
+        columns, any_stale = await self._read_standing(mark_seen)
         customers = _sorted(key.customers for key in keys)
         emails = _sorted(key.emails for key in keys)
         orders = _sorted(key.orders for key in keys)
@@ -92,23 +95,26 @@ class BatchUnitOfWork:
         await lock_names(
             self._connection,
             [
-                *((EMAIL_SPACE, name) for name in {*emails, *held.values()}),
+                *((EMAIL_SPACE, name) for name in {*emails, *held.values(), *map(fold_key, held.values())}),
                 *((MNEMONIC_SPACE, name) for name in products.changed),
             ],
         )
-        await self.customers.load(self._connection, customers, emails, held)
+        await self.customers.load(self._connection, customers, emails, held, any_stale=any_stale)
         await self.products.load(self._connection, products, columns)
         await self.orders.load(self._connection, orders, ordered)
 
-    async def _read_standing(self, mark_seen: datetime) -> CatalogueColumns:
-        """Read purge mark and phases in one statement: the one after the lock that holds the phases, see `begin`."""
+    async def _read_standing(self, mark_seen: datetime) -> tuple[CatalogueColumns, bool]:
+        """Read purge mark and phases in one statement: the one after the lock that holds the phases, see `begin`.
+
+        Returns the columns of the catalogue, and whether any e-mail's key may be one of a release before.
+        """
         rows = await self._connection.fetch(_STANDING)
         if rows[0]["stamped_before"] != mark_seen:
             msg = "the purge mark moved since the look-up"
             raise StaleReadError(msg)
         phases = known_phases((row["change"], row["phase"]) for row in rows if row["change"] is not None)
         self._catalogue = catalogue_columns(phases[PRODUCT_CATALOG])
-        return self._catalogue
+        return self._catalogue, rows[0]["any_stale"]
 
     def touches_cache(self, key: str) -> None:
         """Note that the current message's effect outdates a cached value."""
@@ -138,7 +144,7 @@ class BatchUnitOfWork:
         self.customers.count(deltas)
         self.products.count(deltas)
         self.orders.count(summaries, deltas)
-        await summaries.flush(self._connection, self.customers.deleted())
+        await summaries.flush(self._connection, self.customers.deleted(), self.customers.gone())
         await deltas.flush(self._connection)
 
     async def store(self, stored: Sequence[Outcome]) -> None:

@@ -50,7 +50,7 @@ async def update_customer(command: UpdateCustomer, uow: UnitOfWork, context: Con
                 f"{RESOURCE} '{customer.id}' has another version",
                 {"expected_version": command.expected_version, "current_version": customer.version},
             ),
-            subjects,
+            subjects if _holds_personal_data(command) else (),
         )
     changes = {name: getattr(command, name) for name in ("name", "email", "preferences", "is_active") if name in given}
     if "preferences" in changes:
@@ -58,11 +58,16 @@ async def update_customer(command: UpdateCustomer, uow: UnitOfWork, context: Con
     changed = replace(customer, **changes)
     if changed == customer and same_json(changed.preferences, customer.preferences):
         return Success(unchanged(RESOURCE, customer.id, customer_result(customer)), subjects)
-    if holder is not None and holder.id != customer.id:
+    if holder is not None and holder.id != customer.id and changed.email_key != customer.email_key:
         return Failure(email_taken(), subjects)
     changed = replace(changed, version=customer.version + 1, updated_at=max(context.now, customer.updated_at))
     await uow.customers.save(changed)
     return Success(updated(RESOURCE, customer.id, customer_result(changed)), subjects)
+
+
+def _holds_personal_data(command: UpdateCustomer) -> bool:
+    """Tell whether the request says more of a customer than its id."""
+    return "name" in command.model_fields_set or "email" in command.model_fields_set or bool(command.preferences)
 
 
 def _spoken_of(named: Customer | None, holder: Customer | None) -> Sequence[str]:

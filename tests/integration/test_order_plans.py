@@ -76,7 +76,7 @@ async def test_a_page_of_orders(seeded: Engine, status: OrderStatus | None, inde
         customer = await largest(connection)
     shown = await plan(seeded, order_queries.PAGES[status], customer, 11, offset)
     assert_by_index(shown, index, "customer_summaries_pkey", "orders_pkey")
-    shown = await plan(seeded, order_queries.PAGES_AFTER[status], customer, 11, 0, AS_OF, str(uuid.uuid4()))
+    shown = await plan(seeded, order_queries.PAGES_AFTER[status], customer, 11, 0, AS_OF.isoformat(), str(uuid.uuid4()))
     assert_by_index(shown, index, "customer_summaries_pkey", "orders_pkey")
 
 

@@ -79,10 +79,10 @@ async def test_pages(seeded: Engine, columns: CatalogueColumns) -> None:
     category = (await some(seeded, "category", 1))[0]
     shown = await plan(seeded, product_queries.LIST_OF_CATEGORY.by_number(columns), 11, 0, category)
     assert_by_index(shown, "products_category_newest")
-    shown = await plan(seeded, product_queries.LIST.after(columns), 11, 0, AS_OF, str(uuid.uuid4()))
+    shown = await plan(seeded, product_queries.LIST.after(columns), 11, 0, AS_OF.isoformat(), str(uuid.uuid4()))
     assert_by_index(shown, "products_newest")
     shown = await plan(
-        seeded, product_queries.LIST_OF_CATEGORY.after(columns), 11, 0, category, AS_OF, str(uuid.uuid4())
+        seeded, product_queries.LIST_OF_CATEGORY.after(columns), 11, 0, category, AS_OF.isoformat(), str(uuid.uuid4())
     )
     assert_by_index(shown, "products_category_newest")
 

@@ -73,7 +73,7 @@ async def test_all_of_it_goes_down_to_nothing_and_up_again(database: str, connec
         insert into customers (id, name, name_key, email, email_key)
             values (gen_random_uuid(), 'N', 'n', 'E@x', 'e@x');
         insert into orders (id, customer_id, status, lines, total_amount)
-            select gen_random_uuid(), id, 'placed', '[]', 1 from customers;
+            select gen_random_uuid(), id, 'placed', '[{"quantity": 1}]', 1 from customers;
         insert into product_holds (product_id, amount) select id, 1 from products;
         insert into customer_summaries (customer_id) select id from customers;
         insert into customer_category_counts select id, 'c', 1 from customers;

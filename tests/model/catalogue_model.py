@@ -79,7 +79,7 @@ class Model:
         if customer is None:
             return no(404, "CUSTOMER_NOT_FOUND"), spoken_of
         if expected_version is not None and expected_version != customer["version"]:
-            return no(409, "VERSION_CONFLICT"), spoken_of
+            return no(409, "VERSION_CONFLICT"), spoken_of if fields.keys() & {"name", "email"} else []
         if all(customer[name] == value for name, value in fields.items()):
             return NEUTRAL, [customer_id]
         if holder not in {None, customer_id}:
@@ -207,11 +207,9 @@ class Model:
 
     def cancel_order(self, customer_id: str, order_id: str) -> tuple[Answer, list[str]]:
         """Cancel."""
-        if customer_id not in self.customers:
-            return no(404, "CUSTOMER_NOT_FOUND"), []
         order = self.orders.get(order_id)
         if order is None or order["customer"] != customer_id:
-            return no(404, "ORDER_NOT_FOUND"), []
+            return no(404, "ORDER_NOT_FOUND" if customer_id in self.customers else "CUSTOMER_NOT_FOUND"), []
         if order["status"] == "cancelled":
             return NEUTRAL, []
         order["status"] = "cancelled"

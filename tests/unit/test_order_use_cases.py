@@ -352,14 +352,28 @@ async def test_cancel_what_is_not_there(catalogue: InMemoryCatalogue) -> None:
         assert refused(answer) == (404, "ORDER_NOT_FOUND", {"order_id": command[1]["order_id"]})
 
 
-@pytest.mark.parametrize("customer_id", [ADA, NOBODY])
+@pytest.mark.parametrize("customer_id", [BOB, NOBODY])
 async def test_cancel_for_nobody(catalogue: InMemoryCatalogue, customer_id: str) -> None:
-    """404 for a customer who is not there, or was deleted: the order stays as it is."""
+    """404 for a customer who is not there, or was deleted and has no such order: the order stays as it is."""
     *_, answer = await catalogue.apply(
-        order(*TWO_LINES), ("delete_customer", {"customer_id": ADA}), cancel(customer_id=customer_id)
+        order(*TWO_LINES), ("delete_customer", {"customer_id": BOB}), cancel(customer_id=customer_id)
     )
     assert refused(answer) == (404, "CUSTOMER_NOT_FOUND", {"customer_id": customer_id})
     assert (await catalogue.ask("get_order", {"order_id": FIRST}))["data"] == SHOWN
+
+
+async def test_cancel_for_a_deleted_customer(catalogue: InMemoryCatalogue) -> None:
+    """A deleted customer's order is cancelled by the bare id, so that its products can be deleted."""
+    delete = "delete_product", {"mnemonic": "BOOK"}
+    answers = await catalogue.apply(
+        order(*TWO_LINES), ("delete_customer", {"customer_id": ADA}), delete, cancel(), cancel(), delete
+    )
+    assert [(answer["statusCode"], answer["type"]) for answer in answers[2:]] == [
+        (400, "error"),
+        (200, "success"),
+        (200, "neutral"),
+        (200, "success"),
+    ]
 
 
 # get_order, get_customer_orders --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from persistence.rate_limits import RedisAwayError, RedisWindows
 from workers import bootstrap
 from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
+from workers.doctor.data import examine_data
 from workers.doctor.database import examine_database
 from workers.doctor.findings import Finding, Level, failing, ok, warning
 from workers.doctor.restore import Case, Restore
@@ -43,6 +44,9 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
             if finding.level is Level.FAILING and finding.about in {"database", "schema", "sessions"}:
                 database_fit = False
             yield finding
+        if database_fit:
+            async for finding in examine_data(engine):
+                yield finding
         async for finding in _kafka(settings, engine if database_fit else None):
             yield finding
     finally:
