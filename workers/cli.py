@@ -8,6 +8,7 @@ import sys
 import uuid
 from collections.abc import Coroutine
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -16,6 +17,7 @@ import uvloop
 from rich.console import Console
 
 from workers import bootstrap
+from workers.attendance import ServerAwayError, run_attended
 from workers.backfill.commands import backfill_app
 from workers.change.commands import change_app
 from workers.dlq.commands import app as dlq_app
@@ -66,7 +68,7 @@ def main() -> None:
         app()
     except SettingsError as error:
         fail(*error.lines, code=EXIT_USAGE)
-    except (OperatorError, StackError, *bootstrap.OPERATOR_ERRORS) as error:
+    except (OperatorError, ServerAwayError, StackError, *bootstrap.OPERATOR_ERRORS) as error:
         fail(*str(error).splitlines())
     except KeyboardInterrupt:
         sys.exit(130)
@@ -86,14 +88,16 @@ def fail(*lines: str, code: int = 1) -> None:
 @topics_app.command("create")
 def create_topics() -> None:
     """Create the topics for commands, queries and dead letters; those that exist are left as they are."""
-    for report in run(bootstrap.create_topics(settings())):
+    configured = settings()
+    for report in run_attended(configured, lambda: bootstrap.create_topics(configured), kafka=True):
         typer.echo(report)
 
 
 @app.command()
 def migrate() -> None:
     """Bring the database to the newest schema that takes nothing away."""
-    applied = run(bootstrap.migrate(settings()))
+    configured = settings()
+    applied = run_attended(configured, lambda: bootstrap.migrate(configured), database=True)
     typer.echo("\n".join(f"applied {revision}" for revision in applied) or "nothing to do: the schema is up to date")
 
 
@@ -106,7 +110,8 @@ def seed(
     """Load a believable data set by set-based SQL; another seed adds to it."""
     from persistence.seed import SeedSizes
 
-    run(bootstrap.seed(settings(), SeedSizes(customers, products, orders)))
+    configured, sizes = settings(), SeedSizes(customers, products, orders)
+    run_attended(configured, lambda: bootstrap.seed(configured, sizes), database=True)
 
 
 # Workers -----------------------------------------------------------------------------------------------------------
@@ -191,7 +196,9 @@ def _ask(
     request = bootstrap.Asking(side, body, key, message_id or uuid.uuid4().hex, caller)
     configured = settings()
     try:
-        envelope = json.loads(run(bootstrap.ask_one(configured, request, timeout_s)))
+        give_up_s = min(timeout_s, configured.process.wait_timeout_s)
+        asked = partial(bootstrap.ask_one, configured, request, timeout_s)
+        envelope = json.loads(run_attended(configured, asked, kafka=True, give_up_s=give_up_s))
     except TimeoutError:
         where = configured.kafka.bootstrap_servers
         msg = f"no reply within {timeout_s:.0f} s: are Kafka at {where} and the workers running?"

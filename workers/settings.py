@@ -239,6 +239,8 @@ class Process(Group):
     environment: Annotated[Environment, BeforeValidator(_lower)] = Field("development", alias="ENVIRONMENT")
     worker_name: str = Field("", alias="WORKER_NAME")
     fault_point: str = Field("", alias="FAULT_POINT")
+    wait_timeout_s: float = Field(60, gt=0, le=86_400, alias="WAIT_TIMEOUT_S")
+    """How long a command (not a worker) waits for a server that does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +268,7 @@ class Settings:
         errors: dict[str, str] = {}
         process = _build(Process, env_file, {}, errors)
         defaults = _DEFAULTS.get(process.environment, {})
-        groups = {name: _build(model, env_file, defaults, errors) for name, model in _GROUPS.items()}
+        groups = {name: _build(model, env_file, defaults, errors) for name, model in GROUPS.items()}
         settings = cls(process, **groups)  # type: ignore[arg-type]  # each is of its class
         for name, reason in _contradictions(settings, errors.keys()):
             errors.setdefault(name, reason)
@@ -283,7 +285,7 @@ class SettingsError(Exception):
         self.lines = lines
 
 
-_GROUPS: Final[Mapping[str, type[Group]]] = {
+GROUPS: Final[Mapping[str, type[Group]]] = {
     "database": Database,
     "kafka": Kafka,
     "redis": Redis,

@@ -67,9 +67,12 @@ async def test_a_refusal_is_one_line(catalog: CliRunner) -> None:
 async def test_a_database_that_is_away_is_one_line(catalog: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     """No stack trace when nobody answers."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
+    monkeypatch.setenv("WAIT_TIMEOUT_S", "0.2")
     result = await _call(catalog, "list")
     assert result.exit_code == 1
-    assert result.stderr.startswith("error: the database cannot be used")
+    waiting, gave_up = result.stderr.splitlines()
+    assert waiting.startswith("waiting for PostgreSQL at 127.0.0.1:1: the connection was refused")
+    assert gave_up.startswith("error: PostgreSQL at 127.0.0.1:1 did not answer for 0.2 s")
 
 
 async def test_a_failed_run_fails_the_watch(catalog: CliRunner, workshop: Workshop) -> None:

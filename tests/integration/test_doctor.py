@@ -60,6 +60,22 @@ async def test_what_cannot_be_reached_fails(system: System) -> None:
     assert [line.split()[1] for line in found.splitlines()] == ["database", "kafka", "redis"]
 
 
+async def test_why_a_database_is_of_no_use(system: System) -> None:
+    """The doctor says what the server said: a wrong password, a name that is none, a right that is missing."""
+    head, _, place = system.database_url.partition("@")
+    for url, words in (
+        (f"{head}wrong@{place}", "password authentication failed"),
+        (f"{head}@{place.partition('/')[0]}/nothing", 'database "nothing" does not exist'),
+        (f"{head}@nobody.invalid:1/x", "the name of its host is not known"),
+    ):
+        (line,) = [
+            line
+            for line in failing(await catalog(system, "doctor", code=1, DATABASE_URL=url)).splitlines()
+            if line.startswith("failing database")
+        ]
+        assert words in line
+
+
 async def test_topics_and_retention(system: System) -> None:
     """Topics that do not exist, and outcomes that are forgotten before their messages are, fail by name."""
     found = failing(await catalog(system, "doctor", code=1, TOPIC_PREFIX="nowhere", OUTCOME_RETENTION_DAYS="3"))

@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pathspec import GitIgnoreSpec
 
+from workers.settings import GROUPS, Group, Process
+
 ROOT: Final = Path(__file__).parents[2]
 LOCKS: Final = ("requirements-build.txt", "requirements.txt", "requirements-dev.txt")
 ONE_SHOTS: Final = {"migrate", "topics"}
@@ -218,6 +220,24 @@ def test_compose_has_every_service() -> None:
     assert set(services) == SERVERS | ONE_SHOTS | WORKERS
     assert all(re.search(r":[\w.-]+$", service["image"]) for service in services.values())
     assert {name for name, service in services.items() if "build" in service} == ONE_SHOTS | WORKERS
+
+
+OF_A_PROCESS: Final = {"WORKER_NAME", "KAFKA_GROUP_INSTANCE_ID", "METRICS_URL_FILE", "FAULT_POINT"}
+"""Settings that no two processes may share."""
+
+
+def test_compose_hands_on_every_setting() -> None:
+    """Whatever stands in `.env` reaches every worker: those that are not compose's own are passed through by name."""
+    groups: list[type[Group]] = [Process, *GROUPS.values()]
+    settings = {str(field.alias) for model in groups for field in model.model_fields.values()}
+    for name in ("migrate", "topics", "commands", "queries", "backfill"):
+        given = _compose()["services"][name]["environment"]
+        assert given.keys() == settings - OF_A_PROCESS
+        own = {setting for setting, value in given.items() if value is not None and "${" not in value}
+        assert own == {"KAFKA_BOOTSTRAP_SERVERS", "REDIS_URL", "METRICS_HOST", "METRICS_PORT"}
+    example = (ROOT / ".env.example").read_text(encoding="utf-8")
+    named = set(re.findall(r"^#?([A-Z][A-Z0-9_]+)=", example, re.MULTILINE))
+    assert named - settings == {"POSTGRES_PASSWORD"}
 
 
 def test_compose_waits_for_what_it_can_wait_for() -> None:

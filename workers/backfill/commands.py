@@ -13,7 +13,7 @@ from persistence.backfill.chunks import commit
 from persistence.backfill.definition import DefinitionError, load_definitions
 from persistence.backfill.states import ACTIVE
 from persistence.engine import Connection, Engine, PoolSettings, create_engine
-from persistence.faults import Fault, fault_of
+from workers.attendance import ServerAwayError, run_attended
 from workers.backfill.control import BackfillControl, RunView
 from workers.backfill.picture import picture, picture_console, print_listing, print_picture
 from workers.backfill.workplace import RELEASED
@@ -70,7 +70,7 @@ def start(
 @backfill_app.command()
 def watch(name: Name, *, as_json: AsJson = False) -> None:
     """Show a run, live, until it ends. With --json a line for each look. Exit code 1 when it failed."""
-    _run(_watch(name, as_json=as_json))
+    _run(lambda: _watch(name, as_json=as_json), attended=False)
 
 
 @backfill_app.command()
@@ -126,7 +126,7 @@ def _wish(act: Callable[[BackfillControl], Awaitable[RunView]], *, as_json: bool
 
 
 def _once(act: Callable[[BackfillControl], Awaitable[T]]) -> T:
-    return _run(_with_engine(lambda engine: _act(engine, act)))
+    return _run(lambda: _with_engine(lambda engine: _act(engine, act)))
 
 
 async def _act(engine: Engine, act: Callable[[BackfillControl], Awaitable[T]]) -> T:
@@ -171,14 +171,10 @@ async def _follow(engine: Engine, name: str, show: Callable[[RunView], None]) ->
         await asyncio.sleep(WATCH_EVERY_S)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def _run(work: Callable[[], Coroutine[Any, Any, T]], *, attended: bool = True) -> T:
     """Run it; what an operator can mend is one line and exit code 1."""
     try:
-        return asyncio.run(work)
-    except (CatalogError, DefinitionError) as error:
+        return run_attended(Settings.load(), work, database=attended)
+    except (CatalogError, DefinitionError, ServerAwayError) as error:
         typer.echo(f"error: {error}", err=True)
-    except Exception as error:
-        if fault_of(error) is Fault.DEFECT:
-            raise
-        typer.echo(f"error: the database cannot be used: {error}", err=True)
     raise typer.Exit(1)

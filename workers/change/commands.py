@@ -10,13 +10,12 @@ from dataclasses import asdict
 from typing import Annotated, Final, TypeVar
 
 import typer
-import uvloop
 
 from contracts.backfills import ChangeResult
 from persistence.engine import Engine, PoolSettings, connected, create_engine
-from persistence.faults import Fault, fault_of
 from persistence.phase_wishes import all_changes
 from persistence.phases import Heartbeat, Phase, PhaseRefusedError, UnknownPhaseError, advance, live_workers
+from workers.attendance import ServerAwayError, run_attended
 from workers.settings import Settings
 from workers.tables import print_table
 
@@ -85,9 +84,10 @@ async def _look(engine: Engine) -> tuple[Sequence[ChangeResult], Sequence[Heartb
 
 def _run(work: Callable[[Engine], Awaitable[T]]) -> T:
     """Run it with an engine; what an operator can mend is one line and exit code 1."""
+    settings = Settings.load()
 
     async def with_engine() -> T:
-        url = Settings.load().database.url.get_secret_value()
+        url = settings.database.url.get_secret_value()
         engine = create_engine(url, PoolSettings(size=1, max_overflow=1), "catalog-cli")
         try:
             return await work(engine)
@@ -95,11 +95,7 @@ def _run(work: Callable[[Engine], Awaitable[T]]) -> T:
             await engine.dispose()
 
     try:
-        return uvloop.run(with_engine())
-    except (PhaseRefusedError, UnknownPhaseError) as error:
+        return run_attended(settings, with_engine, database=True)
+    except (PhaseRefusedError, UnknownPhaseError, ServerAwayError) as error:
         typer.echo(f"error: {error}", err=True)
-    except Exception as error:
-        if fault_of(error) is Fault.DEFECT:
-            raise
-        typer.echo(f"error: the database cannot be used ({type(error).__name__})", err=True)
     raise typer.Exit(1)

@@ -12,21 +12,19 @@ from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
-import uvloop
 from rich.console import Console
 
 from contracts.kinds import Role
 from contracts.topics import Topics
 from persistence.dead_letter_actions import DeadLetterActions
-from persistence.faults import Fault, fault_of
 from workers import bootstrap
+from workers.attendance import run_attended
 from workers.dlq.desk import Desk, Group, Latest, Treated, read_id
 from workers.dlq.edits import Caller, EditError, Edits, read_place, read_set
 from workers.dlq.errors import DeskError
 from workers.dlq.letters import SIDES, Entry, Filter, Place, Side, read_time
 from workers.kafka.dead_letter_log import DeadLetterLog
 from workers.kafka.log_reader import NoSuchTopicError
-from workers.ports import BrokerAwayError
 from workers.settings import Settings
 from workers.tables import print_table
 from workers.telemetry import logs
@@ -320,17 +318,9 @@ def _at_desk(work: Callable[[Desk], Coroutine[Any, Any, T]], operator: str = "")
             return await work(desk)
 
     try:
-        return uvloop.run(run())
-    except (NoSuchTopicError, BrokerAwayError) as error:
+        return run_attended(settings, run, kafka=True, database=True)
+    except NoSuchTopicError as error:
         raise DeskError(str(error)) from error
-    except DeskError:
-        raise
-    except Exception as error:
-        if fault_of(error) in {Fault.TRANSIENT, Fault.TOO_SLOW}:
-            raise DeskError(f"the database does not answer ({type(error).__name__})") from error
-        if fault_of(error) is Fault.SCHEMA_MOVED:
-            raise DeskError("the database lacks a table: run `catalog migrate`") from error
-        raise
 
 
 @asynccontextmanager

@@ -8,18 +8,16 @@ from contextlib import aclosing
 from typing import Annotated, Final
 
 import typer
-import uvloop
 from rich.text import Text
 
 from persistence import log_positions
-from persistence.faults import Fault, fault_of
 from persistence.log_positions import Rewind
 from workers import bootstrap
+from workers.attendance import run_attended
 from workers.doctor.errors import DoctorError
 from workers.doctor.examination import REACH_TIMEOUT_S, examine, restore_of
 from workers.doctor.findings import Finding, Level
 from workers.kafka.log_reader import GroupBusyError, LogReader, NoSuchTopicError, move_group
-from workers.ports import BrokerAwayError
 from workers.settings import Settings
 from workers.tables import print_table
 from workers.telemetry import logs
@@ -33,7 +31,7 @@ def doctor() -> None:
     """Examine settings, database, topics, Redis, and what they say of each other. Exit code 1 if anything fails."""
     settings = Settings.load()
     logs.configure("ERROR", settings.observing.log_format, "doctor", stream=sys.stderr)
-    findings = uvloop.run(_examined(settings))
+    findings = run_attended(settings, lambda: _examined(settings), kafka=True, database=True, wait_first=False)
     print_findings(findings)
     failed = sum(1 for finding in findings if finding.level is Level.FAILING)
     warned = sum(1 for finding in findings if finding.level is Level.WARNING)
@@ -68,15 +66,11 @@ def rewind(
     logs.configure("WARNING", settings.observing.log_format, "offsets", stream=sys.stderr)
     name = operator or getpass.getuser()
     try:
-        plan = uvloop.run(_rewound(settings, name, to_start=to_start, dry_run=dry_run))
-    except (BrokerAwayError, GroupBusyError, NoSuchTopicError) as error:
+        plan = run_attended(
+            settings, lambda: _rewound(settings, name, to_start=to_start, dry_run=dry_run), kafka=True, database=True
+        )
+    except (GroupBusyError, NoSuchTopicError) as error:
         raise DoctorError(str(error)) from error
-    except DoctorError:
-        raise
-    except Exception as error:
-        if fault_of(error) is Fault.DEFECT:
-            raise
-        raise DoctorError(f"the database does not answer ({type(error).__name__})") from error
     for one in plan:
         typer.echo(f"partition {one.partition}: from {one.from_offset} to {one.to_offset}")
     told = "would be set back" if dry_run else "set back"

@@ -8,6 +8,7 @@ from typing import Final
 from contracts.registry import KINDS
 from contracts.topics import Topics
 from migrations.runner import MigrationError
+from persistence.causes import cause_of
 from persistence.engine import Engine
 from persistence.faults import Fault, fault_of
 from persistence.rate_limits import RedisAwayError, RedisWindows
@@ -88,7 +89,7 @@ async def _database(engine: Engine, settings: Settings) -> AsyncIterator[Finding
     except Exception as error:
         if fault_of(error) is Fault.DEFECT:
             raise
-        yield failing("database", f"it does not answer ({type(error).__name__})", "is DATABASE_URL right?")
+        yield failing("database", f"it cannot be used: {cause_of(error)}", "is DATABASE_URL right?")
 
 
 async def _kafka(settings: Settings, engine: Engine | None) -> AsyncIterator[Finding]:

@@ -113,6 +113,28 @@ async def reach_broker(bootstrap_servers: str, security: KafkaSecurity, client_i
     raise BrokerAwayError("; ".join(reasons))
 
 
+async def any_broker_answers(bootstrap_servers: str, security: KafkaSecurity, client_id: str) -> str | None:
+    """Ask all of the servers at once; returns why none answers, None where one does, be it with a refusal."""
+    hosts = [f"{host}:{port}" for host, port, _ in collect_hosts(bootstrap_servers)]
+    asking = {asyncio.create_task(reach_broker(host, security, client_id)) for host in hosts}
+    reasons: list[str] = []
+    try:
+        for answer in asyncio.as_completed(asking):
+            try:
+                await answer
+            except BrokerAwayError as error:
+                reasons.append(str(error))
+                continue
+            except KafkaAccessError:
+                pass
+            return None
+    finally:
+        for one in asking:
+            one.cancel()
+        await asyncio.gather(*asking, return_exceptions=True)
+    return "; ".join(reasons)
+
+
 async def wait_for_broker(
     bootstrap_servers: str, security: KafkaSecurity, client_id: str, clock: Callable[[], float] = time.monotonic
 ) -> None:
@@ -138,6 +160,14 @@ def refusal(error: BaseException, doing: str) -> KafkaAccessError | None:
         if isinstance(error, kind):
             return KafkaAccessError(f"Kafka does not allow {doing}: {why}")
     return None
+
+
+def broken_by_kafka(error: BaseException) -> str | None:
+    """Say in a line that Kafka failed, where it did."""
+    if not isinstance(error, errors.KafkaError):
+        return None
+    refused = refusal(error, "this")
+    return str(refused) if refused is not None else f"Kafka cannot be used: {_plain(error)}"
 
 
 async def _closed(connection: Any) -> None:  # noqa: ANN401 - aiokafka is untyped
