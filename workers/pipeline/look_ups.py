@@ -75,7 +75,9 @@ class LookUps:
         usual_s = self.usual_s
         if usual_s is None or len(seen) < LEAST:
             return False
-        return median(inf if seconds is None else seconds for seconds in seen) <= USUAL_TIMES * usual_s
+        # A busy moment of this process or that machine makes some of them slow; a database that is slow, all.
+        quick = sorted(inf if seconds is None else seconds for seconds in seen)[len(seen) // 4]
+        return quick <= USUAL_TIMES * usual_s
 
     async def _look_on(self, seen: list[float | None]) -> None:
         while True:

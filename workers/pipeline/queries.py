@@ -269,13 +269,13 @@ class _Batch:
         elif isinstance(error, _TooExpensiveError) or reading.is_blocked(fault, self.pipeline.clock()):
             for delivery in group:
                 delivery.end = Refused(_too_expensive(_kind(delivery)))
-        elif fault is Fault.DEFECT or (fault is Fault.TOO_SLOW and not reading.alone and await self._are_usual()):
-            if len(group) > 1:
-                middle = (len(group) + 1) // 2
-                await _all([self.read(group[:middle]), self.read(group[middle:])])
-                return True
+        elif fault is Fault.TOO_SLOW and len(group) == 1 and not reading.alone:
             reading.alone = True
             return False
+        elif fault is Fault.DEFECT or (fault is Fault.TOO_SLOW and len(group) > 1 and await self._are_usual()):
+            middle = (len(group) + 1) // 2
+            await _all([self.read(group[:middle]), self.read(group[middle:])])
+            return True
         else:
             self._source = None
             await self._wait(reading.patience.database_away())
