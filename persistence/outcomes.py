@@ -4,7 +4,7 @@ An outcome is written in the transaction of its effect. The uncommitted offset i
 comes again, is found here, and its stored envelope is sent again.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -59,10 +59,14 @@ class LookUp:
     any_parked: bool = False
 
 
+# What is still to be erased (`persistence.erasures`) is not shown; almost always there is nothing.
 _LOOK_UP: Final = """
 select m.stamped_before, exists (select from parked_commands) as any_parked,
-  o.caller, o.message_id, o.content_hmac, o.envelope, o.cache_keys, o.subjects::text[] as subjects
+  o.caller, o.message_id, o.cache_keys, o.subjects::text[] as subjects,
+  case when o.subjects && e.customers then null else o.content_hmac end as content_hmac,
+  case when o.subjects && e.customers then null else o.envelope end as envelope
 from outcome_mark m
+cross join (select array_agg(customer_id) as customers from outcome_erasures) as e
 left join (
   select o.* from unnest($1::text[], $2::text[]) as k(caller, message_id)
   join outcomes o on o.caller = k.caller and o.message_id = k.message_id) o on true"""
@@ -83,10 +87,6 @@ _ROWS: Final = RowSet(
         "stamped_at": "timestamptz",
     },
 )
-
-_ERASE: Final = """
-update outcomes set envelope = null, content_hmac = null
-where envelope is not null and (subjects[1] = any($1::uuid[]) or subjects[2] = any($1::uuid[]))"""
 
 MARK: Final = "(select stamped_before from outcome_mark)"
 """The purge mark as a sub-select, to be read again inside the transaction."""
@@ -130,11 +130,6 @@ async def store(connection: Connection, outcomes: Sequence[Outcome]) -> None:
     if await _ROWS.insert_new(connection, rows) != len(rows):
         msg = "an outcome of this batch was stored by another worker"
         raise UniqueConflictError(msg)
-
-
-async def erase(connection: Connection, customers: Iterable[str]) -> None:
-    """Erase the envelope and the content hash of every outcome that held data of these customers."""
-    await connection.execute(_ERASE, list(customers))
 
 
 class OutcomeTable:

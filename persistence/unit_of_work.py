@@ -17,7 +17,7 @@ from contracts.kinds import Keys
 from contracts.text import fold_key
 from handlers.backfill import BackfillSteering
 from handlers.rules import RuleBook
-from persistence import outcomes
+from persistence import erasures, outcomes
 from persistence.counters import CounterDeltas
 from persistence.customers import EMAIL_SPACE, CustomerBatch
 from persistence.engine import Connection, Engine, transaction
@@ -154,7 +154,7 @@ class BatchUnitOfWork:
         """
         deleted = self.customers.deleted()
         if deleted:
-            await outcomes.erase(self._connection, deleted)
+            await erasures.erase(self._connection, deleted)
         await outcomes.store(self._connection, self.as_stored(stored))
 
     def as_stored(self, decided: Sequence[Outcome]) -> Sequence[Outcome]:

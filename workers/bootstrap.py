@@ -64,6 +64,7 @@ from workers.kafka.edge import KafkaEdge
 from workers.kafka.security import KafkaSecurity, SecurityConfigError
 from workers.kafka.topics import DEAD_LETTER_BYTES, TopicAdmin
 from workers.liveness import stuck_because, until_stuck
+from workers.outcome_erasure import OutcomeErasure
 from workers.outcome_purge import OutcomePurge
 from workers.pipeline.answering import Answering
 from workers.pipeline.commands import CommandPipeline
@@ -419,7 +420,12 @@ async def run_command_worker(settings: Settings) -> int:
         lambda: parts.watching.lag.newest_ms,
         parts.metrics.purged_outcomes.inc,
     )
-    jobs: list[Callable[[], Any]] = [*_jobs(parts), partial(fold_differences, parts.primary), purge.forever]
+    jobs: list[Callable[[], Any]] = [
+        *_jobs(parts),
+        partial(fold_differences, parts.primary),
+        purge.forever,
+        OutcomeErasure(parts.primary).forever,
+    ]
     return await worker.run(
         _assemble(parts, jobs=jobs, databases=[(parts.primary, primary_address(settings))]), _announce(settings)
     )

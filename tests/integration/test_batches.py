@@ -165,7 +165,7 @@ async def statements(system: System) -> int:
     rows = await system.fetch(
         "select coalesce(sum(calls), 0) as calls from pg_stat_statements s join pg_database d on d.oid = s.dbid "
         "where d.datname = current_database() and query ~ 'outcome|customers|products|orders|advisory|^commit|^begin' "
-        "and query !~ 'pg_stat|alembic'"
+        "and query !~ 'pg_stat|alembic|from outcome_erasures order by'"
     )
     return int(rows[0]["calls"])
 
