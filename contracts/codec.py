@@ -7,16 +7,18 @@ the record's own form, reply_to, size, envelope. Authentication and everything a
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from contracts.canonical import canonical
 from contracts.errors import CatalogError, MalformedMessageError, MessageTooLargeError
-from contracts.ijson import NotIJsonError, read
+from contracts.ijson import NotIJsonError, read, reread
 from contracts.kinds import Kind
 from contracts.topics import Topics
 
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_HEADER_BYTES: Final = 16 * 1024
+_KEPT_BYTES: Final = 4 * 1024
+"""Bodies up to here are kept as read until their canonical form is made."""
 
 UNREADABLE: Final = "\ud800"
 """How the edge says why it could not read a record: in the name of a header, after this, which no bytes decode to."""
@@ -69,10 +71,26 @@ class Request:
 
     kind: str
     version: int
-    payload_json: bytes
-    """The payload in canonical form (RFC 8785)."""
-    content: bytes = field(repr=False)
-    """What makes this message the same as another one: kind, version and payload in canonical form."""
+    body: bytes = field(repr=False)
+    payload: Mapping[str, object] | None = field(repr=False)
+    """As read; not kept of a large body, of which that may take fifty times the memory."""
+    _payload_json: bytes | None = field(default=None, repr=False)
+
+    @property
+    def payload_json(self) -> bytes:
+        """The payload in canonical form (RFC 8785), made when first asked for: that may be dear."""
+        if self._payload_json is None:
+            payload = self.payload
+            if payload is None:
+                payload = cast("Mapping[str, Mapping[str, object]]", reread(self.body))["payload"]
+            self._payload_json = canonical(payload)
+            self.payload = None
+        return self._payload_json
+
+    @property
+    def content(self) -> bytes:
+        """What makes this message the same as another one: kind, version and payload in canonical form."""
+        return b"%b\n%d\n%b" % (self.kind.encode(), self.version, self.payload_json)
 
 
 def read_headers(record: RawRecord, topics: Topics) -> Headers:
@@ -200,14 +218,14 @@ def read_request(record: RawRecord, headers: Headers, kinds: Mapping[str, Kind],
 
 
 def _read_body(value: bytes | None, kinds: Mapping[str, Kind], topic: str) -> Request | CatalogError:
+    content = value or b""
     try:
-        body = read(value or b"")
+        body = read(content)
         if not isinstance(body, dict):
             return _malformed("the body is no JSON object")
         payload = body.get("payload")
         if not isinstance(payload, dict):
             return _malformed("'payload' is no JSON object" if "payload" in body else "'payload' is missing", "payload")
-        payload_json = canonical(payload)
     except NotIJsonError as error:
         return _malformed(str(error.reason), error.path)
     kind = body.get("kind")
@@ -226,7 +244,7 @@ def _read_body(value: bytes | None, kinds: Mapping[str, Kind], topic: str) -> Re
         return MalformedMessageError(
             f"Kind '{kind}' does not belong on this topic", {"field": "kind", "belongs_on": known.topic}
         )
-    return Request(kind, version, payload_json, b"%b\n%d\n%b" % (kind.encode(), version, payload_json))
+    return Request(kind, version, content, payload if len(content) <= _KEPT_BYTES else None)
 
 
 def _malformed(reason: str, path: str | None = None) -> MalformedMessageError:

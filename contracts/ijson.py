@@ -6,7 +6,6 @@ order mark, anything but UTF-8. Noncharacters and control characters inside stri
 (`contracts.text`), which can name the field.
 """
 
-import gc
 import math
 import re
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ from itertools import accumulate, islice
 from typing import Final
 
 import jiter
+
+from contracts.at_rest import at_rest
 
 MAX_DEPTH: Final = 64
 """Levels of objects and lists, the outermost being the first: deep enough for any catalogue, far below every stack."""
@@ -26,7 +27,6 @@ MAX_SAFE_INTEGER: Final = 2**53 - 1
 _PLACED_BYTES: Final = 16 * 1024
 _PLACED_TOKENS: Final = 16 * 1024
 _PATH_CHARS: Final = 200
-_LARGE_BYTES: Final = 16 * 1024
 
 # Every digit becomes "0" and every opening bracket "{": two searches for fixed bytes then tell whether the body may
 # hold a number too long, or be too deep. What they find in a string only costs a second look.
@@ -48,6 +48,7 @@ _TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[\[\]{},:]|-?[0-9][0-9.e
 _FAR_NUMBER: Final = re.compile(
     rb"(?<![0-9.])(?:[0-9]{16,}+(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]++)?+|[0-9]++(?:\.[0-9]++)?+[eE][-+]?[0-9]++)"
 )
+_BETWEEN_NUMBERS: Final = b"[]{}: \t\r\ntrufalsn"  # but for the comma, which is between any two of them
 _WHOLE_NUMBER: Final = re.compile(rb"-?[0-9]+")
 _TO_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 _MIDDLE: Final = 92  # "[" is one less, "]" one more
@@ -90,27 +91,24 @@ def read(body: bytes) -> object:
     canonical form of what was read can be read again.
     """
     try:
-        value = _parsed(body)
+        value = reread(body)
     except ValueError as error:
         raise _explained(body, str(error)) from None
     shape = body.translate(_SHAPE)
     if _LONG_NUMBER in shape or shape.count(b"{") > MAX_DEPTH or may_hold_double(body):
         bare = _STRING.sub(b"", body)
-        if _is_too_deep(bare) or any(map(_number_offence, set(_FAR_NUMBER.findall(bare)))):
+        if _is_too_deep(bare) or any(map(_number_offence, _far_numbers(bare))):
             raise _offence(body, bare)
     return value
 
 
-def _parsed(body: bytes) -> object:
-    """Parse; a large body with the collector at rest, which else goes through its parts, and all others, many times."""
-    if len(body) < _LARGE_BYTES or not gc.isenabled():
-        value: object = jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
-        return value
-    gc.disable()
-    try:
-        return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
-    finally:
-        gc.enable()
+def reread(body: bytes) -> object:
+    """Parse bytes that `read` has accepted, as it did, without judging them again. Raises ValueError for others."""
+    return at_rest(_parse, body)
+
+
+def _parse(body: bytes) -> object:
+    return jiter.from_json(body, allow_inf_nan=False, catch_duplicate_keys=True)
 
 
 def may_hold_double(text: bytes) -> bool:
@@ -153,6 +151,11 @@ def _is_too_deep(bare: bytes) -> bool:
     return False
 
 
+def _far_numbers(bare: bytes) -> set[bytes]:
+    """Find the numbers that others may not be able to hold, without their signs."""
+    return set(_FAR_NUMBER.findall(bare.translate(None, _BETWEEN_NUMBERS)))
+
+
 def _number_offence(number: bytes) -> str | None:
     """Say why others cannot hold a number that the parser lets pass."""
     size = abs(float(number))
@@ -176,7 +179,7 @@ def _offence(body: bytes, bare: bytes) -> NotIJsonError:
             return NotIJsonError(reason, str(path))
     if _is_too_deep(bare):
         return NotIJsonError(_TOO_DEEP)
-    return NotIJsonError(next(filter(None, map(_number_offence, _FAR_NUMBER.findall(bare)))))
+    return NotIJsonError(next(filter(None, map(_number_offence, _far_numbers(bare)))))
 
 
 def _explained(body: bytes, message: str) -> NotIJsonError:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
+from contracts.at_rest import at_rest
 from contracts.errors import InvalidProductCodeError, ValidationFailedError
 
 
@@ -113,7 +114,7 @@ class Kind:
         Raises `ValidationFailedError` naming each field, or `InvalidProductCodeError` where only the mnemonic is wrong.
         """
         try:
-            payload = version.adapter.validate_json(payload_json)
+            payload = at_rest(version.adapter.validate_json, payload_json)
         except ValidationError as error:
             raise refusal_of(error) from None
         for step in self.versions[self.versions.index(version) :]:
@@ -126,9 +127,13 @@ MNEMONIC_ERROR = "product_code"
 """The pydantic error type of a mnemonic of the wrong form: it is answered by a code of its own."""
 
 
+MAX_FINDINGS: Final = 100
+"""What is told of one payload; a body of unknown fields has tens of thousands, and they would fill no reply."""
+
+
 def refusal_of(error: ValidationError) -> ValidationFailedError | InvalidProductCodeError:
     """Turn pydantic's findings into ours: fields as dotted paths, no input repeated, no link to anybody's manual."""
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_FINDINGS]
     if all(one["type"] == MNEMONIC_ERROR for one in found):
         return InvalidProductCodeError(found[0]["msg"], {"field": ".".join(str(part) for part in found[0]["loc"])})
     return ValidationFailedError(

@@ -107,6 +107,11 @@ def fault_of(error: BaseException) -> Fault:
     return Fault.DEFECT
 
 
+def is_refused_write(error: BaseException) -> bool:
+    """Tell a constraint that was met from a lost race for locks: it may be the message's own doing."""
+    return (sqlstate_of(error) or "").startswith("23")
+
+
 def _fault_of_client(error: BaseException) -> Fault:
     """The driver's own errors carry no SQLSTATE: nearly all of them mean that the connection is gone."""
     if isinstance(error, asyncpg.exceptions.OutdatedSchemaCacheError):

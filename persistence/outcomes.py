@@ -12,7 +12,7 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from handlers.readers import StoredOutcome
-from persistence.engine import Connection, connected
+from persistence.engine import Connection, connected, transaction
 from persistence.faults import UniqueConflictError
 from persistence.rowset import RowSet, text_array
 
@@ -88,6 +88,13 @@ _ROWS: Final = RowSet(
     },
 )
 
+_PROBE: Final = """
+insert into outcomes (
+  caller, message_id, kind, content_hmac, envelope, log_topic, log_partition, log_offset, stamped_at)
+values ('', 'probe ' || pg_backend_pid(), 'probe', '', '', '', 0, 0, now());
+delete from outcomes where caller = '' and message_id = 'probe ' || pg_backend_pid();
+commit"""
+
 MARK: Final = "(select stamped_before from outcome_mark)"
 """The purge mark as a sub-select, to be read again inside the transaction."""
 
@@ -130,6 +137,15 @@ async def store(connection: Connection, outcomes: Sequence[Outcome]) -> None:
     if await _ROWS.insert_new(connection, rows) != len(rows):
         msg = "an outcome of this batch was stored by another worker"
         raise UniqueConflictError(msg)
+
+
+async def probe(engine: AsyncEngine) -> None:
+    """Write one outcome and commit, as each command does: to see how the database does. Nothing stays, no id is used.
+
+    Raises what the database raises.
+    """
+    async with transaction(engine) as connection:
+        await connection.execute(_PROBE)
 
 
 class OutcomeTable:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from contracts.topics import Topics
 from handlers.commands import COMMANDS
 from handlers.rules import RuleBook
 from persistence.engine import Engine
+from persistence.outcomes import probe
 from tests.system import SECRET, System
 from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource
@@ -22,6 +24,7 @@ from workers.admission.reply_topics import ReplyTopics
 from workers.bootstrap import steering
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
+from workers.pipeline.blame import Blame
 from workers.pipeline.commands import CommandPipeline
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.intake import Intake
@@ -116,6 +119,7 @@ class Direct:
             watching,
             steering(),
             Parking(engine, TOPICS.commands, parked, SECRET.encode()),
+            Blame(partial(probe, engine)),
         )
         self._tokens: dict[str, bytes] = {}
 

@@ -34,6 +34,7 @@ from persistence.cache import RedisCache
 from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine
 from persistence.log_positions import DecidedBefore, rewinds
 from persistence.look_up import look_up_s
+from persistence.outcomes import probe
 from persistence.pool_use import connections_in_use
 from persistence.product_queries import CatalogueReads
 from persistence.rate_limits import RedisWindows
@@ -67,6 +68,7 @@ from workers.liveness import stuck_because, until_stuck
 from workers.outcome_erasure import OutcomeErasure
 from workers.outcome_purge import OutcomePurge
 from workers.pipeline.answering import Answering
+from workers.pipeline.blame import Blame
 from workers.pipeline.commands import CommandPipeline
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.intake import Intake
@@ -413,6 +415,7 @@ async def run_command_worker(settings: Settings) -> int:
             frozenset(settings.domain.park_behind_defects),
             settings.secrets.outcome_hmac_key.get_secret_value().encode(),
         ),
+        Blame(partial(probe, parts.primary)),
     )
     purge = OutcomePurge(
         parts.primary,

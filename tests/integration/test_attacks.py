@@ -345,13 +345,13 @@ def test_what_is_within_bounds_is_read(codec: int) -> None:
     )
 
 
-def test_bodies_that_take_long() -> None:
+async def test_bodies_that_take_long() -> None:
     """The costliest bodies are decoded for about a second at once, and a partition with a quick one is not left out."""
     body = b'{"kind":"create_customer","payload":{"x":[' + b",".join([b"1e300"] * 42_000) + b"]}}"
     assert len(body) < 256 * KIB
     records = [Stored(0, offset, body) for offset in range(200)] + [Stored(1, 0, creation())]
     started = time.perf_counter()
-    deliveries = an_intake().decode_all(records)
+    deliveries = await an_intake().take_in(records)
     assert time.perf_counter() - started < 10
     assert [delivery.record.offset for delivery in deliveries if delivery.record.partition == 0] == list(
         range(len(deliveries) - 1)
@@ -360,12 +360,12 @@ def test_bodies_that_take_long() -> None:
     assert 2 <= len(deliveries) < len(records)
 
 
-def test_headers_that_take_long() -> None:
+async def test_headers_that_take_long() -> None:
     """A hundred thousand headers, whatever their names, are read in a moment."""
     for name in ("x", "é", "\udcff"):
         record = Stored(0, 0, creation(), [(name, b"")] * 100_000)
         started = time.perf_counter()
-        an_intake().decode_all([record])
+        await an_intake().take_in([record])
         assert time.perf_counter() - started < 5
 
 

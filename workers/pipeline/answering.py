@@ -16,6 +16,7 @@ from contracts.registry import KINDS
 from workers.fault_points import FaultPoints
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
+from workers.pipeline.fair_share import LoopShare
 from workers.pipeline.parking import PASSING
 from workers.pipeline.place import place_of
 from workers.pipeline.replays import Replay
@@ -53,7 +54,7 @@ class Answering:
 
         Raises `BrokerAwayError`: then nothing may be acked; the outcomes are sent when the messages come again.
         """
-        answers = self._collect(deliveries)
+        answers = await self._collect(deliveries)
         if answers.cache_keys:
             self.fault_points.reach("before_cache_clear")
             await self.clear_cache(sorted(answers.cache_keys))
@@ -71,39 +72,43 @@ class Answering:
             await self.dead_letter_port.publish(answers.dead_letters)
         return len(undeliverable)
 
-    def _collect(self, deliveries: Sequence[Delivery]) -> Answers:
-        answers = Answers([], [], set(), set())
+    async def _collect(self, deliveries: Sequence[Delivery]) -> Answers:
+        answers, loop = Answers([], [], set(), set()), LoopShare()
         for delivery in deliveries:
-            match delivery.end:
-                case Applied(envelope, cache_keys=keys):
-                    answers.cache_keys.update(keys)
-                    self._reply(answers, delivery, envelope)
-                case Repeated(envelope, keys):
-                    answers.cache_keys.update(keys)
-                    self._reply(answers, delivery, envelope, replayed=True)
-                case Refused(error, dead_letter):
-                    answered = self._reply(answers, delivery, failure(error).encode())
-                    # Who did not ask to hear of it has it dead-lettered, unless it only came too often or too late
-                    if dead_letter or not (answered or error.error_code in PASSING):
-                        self._put_aside(answers, delivery, error.error_code, error.summary)
-                case Broken(incident, error, kind):
-                    message_id = delivery.headers.message_id
-                    _log.error("use_case_failed", incident=incident, kind=kind, message_id=message_id, exc_info=error)
-                    detail = f"{type(error).__name__} in {kind} at {place_of(error)}"
-                    self._reply(answers, delivery, failure(internal_error(incident)).encode())
-                    self._put_aside(answers, delivery, InternalError.error_code, detail, incident)
-                case Waiting(behind, incident):
-                    self._reply(answers, delivery, failure(waits_behind(incident)).encode())
-                    detail = f"waits behind {behind} (partition/offset), which met a defect"
-                    self._put_aside(answers, delivery, PARKED, detail, incident)
-                case PutAside(reason, detail):
-                    self._put_aside(answers, delivery, reason, detail)
-                case None:
-                    msg = "a delivery without an end is not answered"
-                    raise AssertionError(msg)
-                case _ as never:
-                    assert_never(never)
+            self._add(answers, delivery)
+            await loop.give_back()
         return answers
+
+    def _add(self, answers: Answers, delivery: Delivery) -> None:
+        match delivery.end:
+            case Applied(envelope, cache_keys=keys):
+                answers.cache_keys.update(keys)
+                self._reply(answers, delivery, envelope)
+            case Repeated(envelope, keys):
+                answers.cache_keys.update(keys)
+                self._reply(answers, delivery, envelope, replayed=True)
+            case Refused(error, dead_letter):
+                answered = self._reply(answers, delivery, failure(error).encode())
+                # Who did not ask to hear of it has it dead-lettered, unless it only came too often or too late
+                if dead_letter or not (answered or error.error_code in PASSING):
+                    self._put_aside(answers, delivery, error.error_code, error.summary)
+            case Broken(incident, error, kind):
+                message_id = delivery.headers.message_id
+                _log.error("use_case_failed", incident=incident, kind=kind, message_id=message_id, exc_info=error)
+                detail = f"{type(error).__name__} in {kind} at {place_of(error)}"
+                self._reply(answers, delivery, failure(internal_error(incident)).encode())
+                self._put_aside(answers, delivery, InternalError.error_code, detail, incident)
+            case Waiting(behind, incident):
+                self._reply(answers, delivery, failure(waits_behind(incident)).encode())
+                detail = f"waits behind {behind} (partition/offset), which met a defect"
+                self._put_aside(answers, delivery, PARKED, detail, incident)
+            case PutAside(reason, detail):
+                self._put_aside(answers, delivery, reason, detail)
+            case None:
+                msg = "a delivery without an end is not answered"
+                raise AssertionError(msg)
+            case _ as never:
+                assert_never(never)
 
     def _reply(self, answers: Answers, delivery: Delivery, envelope: bytes, *, replayed: bool = False) -> bool:
         """Add the reply, where the caller wants one; returns whether it does."""

@@ -9,8 +9,9 @@ outcome, which is sent when the message comes again.
 """
 
 import asyncio
+import sys
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -25,13 +26,15 @@ from handlers.result import Failure, Success
 from handlers.rules import RuleBook
 from persistence import unit_of_work
 from persistence.engine import Engine
-from persistence.faults import Fault, fault_of
+from persistence.faults import Fault, fault_of, is_refused_write
 from persistence.outcomes import Known, LookUp, Outcome, look_up
 from persistence.product_queries import DriftWatch
 from persistence.unit_of_work import BatchUnitOfWork, Steering
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
+from workers.pipeline.blame import Attempt, Blame, Place, Verdict
 from workers.pipeline.delivery import Applied, Broken, Delivery, End, Refused, Repeated, Waiting
+from workers.pipeline.fair_share import FairShare, LoopShare
 from workers.pipeline.intake import Intake
 from workers.pipeline.observer import Observer
 from workers.pipeline.parking import Parking, Sitting
@@ -39,20 +42,47 @@ from workers.pipeline.patience import GiveBackError, Patience
 from workers.pipeline.progress import progress_of
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replay
-from workers.ports import BrokerAwayError, Progress, Record
+from workers.ports import BrokerAwayError, Position, Progress, Record
 
 _log = structlog.get_logger(__name__)
 
 CONFLICTS_BEFORE_HALVING: Final = 3
 """A batch that lost this many races in a row is halved: a smaller one holds its locks for less time."""
-DISPATCH_S: Final = 1.0
-"""How long the use cases of one transaction may go on; what is left of the batch is fetched again. The database ends a
-transaction that idles for 5 s, no heartbeat goes out meanwhile, and a message whose rules are hard to evaluate takes
-half a second: a batch of those would never come to its end."""
 PREPARE_S: Final = 0.5
-"""CPU time that the thread may spend on what is prepared before one transaction, about: the last one is finished."""
-STUBBORN_FAILURES: Final = 10
-"""A lone message that times out, or meets a constraint, this often in a row is a defect; others went through."""
+"""CPU time that the thread may spend on what is prepared in one batch, about: the last one is finished."""
+CONFLICTS_BEFORE_WAITING: Final = 10
+"""A lone message that lost this many waits outside, with what follows it in its partition; others go on."""
+TIMES_TOO_SLOW: Final = 2
+"""A lone message that took too long this often, while others were written in between, is a defect."""
+REFUSED_WRITES: Final = 10
+"""A lone message whose write meets a constraint this often in a row, while others are written, is a defect."""
+DISPATCH_S: Final = 0.5
+"""How long the use cases of one batch may go on; what is left of it is fetched again."""
+WELL_BELOW_S: Final = 3.0
+"""A transaction that took no longer may be followed by one of twice as many messages, after some were too large."""
+
+
+@dataclass(slots=True)
+class _Course:
+    """What is known while one batch is decided."""
+
+    known: LookUp
+    sitting: Sitting
+    still_ours: Callable[[], bool]
+    dispatch_s: float = 0.0
+    """What the use cases of its transactions have cost."""
+    prepare_s: float = 0.0
+    held: dict[Position, float] = field(default_factory=dict)
+    """Partitions whose next message waits, and for how many seconds."""
+
+    def hold(self, delivery: Delivery, seconds: float) -> None:
+        """Have a message wait, unless it came to its end, and with it what follows in its partition."""
+        if delivery.end is None:
+            self.held[_partition_of(delivery)] = seconds
+
+    def undecided(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
+        """Return those that have no end yet and need not wait."""
+        return [one for one in deliveries if one.end is None and _partition_of(one) not in self.held]
 
 
 @dataclass
@@ -72,16 +102,16 @@ class CommandPipeline:
     drift_watch: DriftWatch
     steering: Steering
     parking: Parking
+    blame: Blame
     preparations: Mapping[str, Preparation] = field(default_factory=lambda: PREPARATIONS)
-    _stubborn: Counter[tuple[str, int, int]] = field(default_factory=Counter)
+    _most: int = sys.maxsize
+    """How many messages fit into one transaction, as far as that was seen."""
 
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
         """Decide a batch and answer it; says how far it got."""
         with self.observer.batch(records) as watch:
-            deliveries = self.intake.decode_all(records)
+            deliveries = await self.intake.take_in(records)
             self.fault_points.reach("after_decode")
-            for delivery in deliveries:
-                self.intake.identify(delivery)
             retry_after_s: float | None = None
             known: LookUp | None = None
             sitting: Sitting | None = None
@@ -90,7 +120,7 @@ class CommandPipeline:
                 self.fault_points.reach("after_look_up")
                 await self._refuse(deliveries, known)
                 sitting = await self._who_waits(deliveries, known)
-                await self._decide(deliveries, known, sitting, still_ours)
+                retry_after_s = await self._decide(deliveries, _Course(known, sitting, still_ours))
                 await self._confirm(deliveries)
             except GiveBackError as given_back:
                 retry_after_s = given_back.retry_after_s
@@ -133,10 +163,12 @@ class CommandPipeline:
                 self._unless_it_passes(error, "look_up")
             else:
                 break
+        loop = LoopShare()
         for delivery in asked:
             if stored := known.known.get(delivery.key):
                 delivery.stored_subjects = stored.subjects
-                delivery.end = repeat(delivery, stored)
+                delivery.end = self._repeat(delivery, stored)
+                await loop.give_back()
         return known
 
     async def _refuse(self, deliveries: Sequence[Delivery], known: LookUp) -> None:
@@ -163,14 +195,16 @@ class CommandPipeline:
         sitting.keep_places()
         return sitting
 
-    async def _decide(
-        self, deliveries: Sequence[Delivery], known: LookUp, sitting: Sitting, still_ours: Callable[[], bool]
-    ) -> None:
-        """Bring every message to its end: those that run alone each by itself, in the order of the log."""
+    async def _decide(self, deliveries: Sequence[Delivery], course: _Course) -> float | None:
+        """Bring every message to its end: those that run alone each by itself, in the order of the log.
+
+        Returns in how many seconds what has to wait is tried again, where anything has.
+        """
         for number, group in enumerate(_groups([delivery for delivery in deliveries if delivery.end is None])):
             if number > 0:  # time has passed, and a second delivery finds the outcome of its first
-                known = await self._look_again(group)
-            await self._decide_group(group, known, sitting, still_ours)
+                await self._look_again(group, course)
+            await self._decide_group(group, course)
+        return min(course.held.values(), default=None)
 
     async def _confirm(self, deliveries: Sequence[Delivery]) -> None:
         """Ask the store once more before a caller hears that nothing was done, for having come late or to wait.
@@ -186,67 +220,71 @@ class CommandPipeline:
             for delivery in unsure:
                 delivery.end = delivery.end or told[id(delivery)]
 
-    async def _decide_group(
-        self, group: Sequence[Delivery], known: LookUp, sitting: Sitting, still_ours: Callable[[], bool]
-    ) -> None:
-        """Bring every message of a group to its end, in as few transactions as it takes."""
-        pending = [delivery for delivery in group if delivery.end is None]
-        conflicts = 0
-        while pending:
-            if not still_ours():
+    async def _decide_group(self, group: Sequence[Delivery], course: _Course) -> None:
+        """Bring every message of a group to its end, in as few transactions as it takes.
+
+        Raises `GiveBackError` for what cannot be decided now, and once the use cases of the batch took their time.
+        """
+        most, conflicts = self._most, 0
+        while pending := course.undecided(group):
+            part = await self._prepared(pending[:most], course)
+            if not course.still_ours():
                 raise GiveBackError(0)
+            attempt, spent_s = Attempt(), course.dispatch_s
             try:
-                await self._transact(await self._prepared(pending), known, sitting)
+                with attempt:
+                    is_committed = await self._transact(part, course)
             except Exception as error:  # noqa: BLE001 - sorted by fault_of
-                for delivery in pending:
+                for delivery in part:
                     delivery.end = None
                 conflicts += 1
-                if self._must_halve(error, pending, conflicts):
-                    half = len(pending) // 2
-                    await self._decide_group(pending[:half], known, sitting, still_ours)
-                    known = await self._look_again(pending[half:])
-                    await self._decide_group(pending[half:], known, sitting, still_ours)
-                elif len(pending) == 1 and self._is_culprit(error, pending[0]):
-                    pending[0].end = self._broken(pending[0], error)
-                else:
-                    await asyncio.sleep(self.patience.after_conflict(conflicts))
-                    known = await self._look_again(pending)
-            else:
-                if any(delivery.end is None for delivery in pending):
-                    raise GiveBackError(0)
-            pending = [delivery for delivery in pending if delivery.end is None]
+                course.dispatch_s = spent_s
+                if await self._after_failure(error, part, conflicts, attempt, course):
+                    most = len(part) // 2
+                await self._look_again(part, course)
+                continue
+            conflicts = 0
+            if is_committed:
+                self.blame.committed([_place_of(delivery) for delivery in part], attempt.seconds)
+            if len(part) == most and attempt.seconds < WELL_BELOW_S:
+                most *= 2
+                self._most = max(self._most, most)
+            if (course.dispatch_s >= DISPATCH_S or course.prepare_s >= PREPARE_S) and course.undecided(group):
+                raise GiveBackError(0)
 
-    async def _look_again(self, deliveries: Sequence[Delivery]) -> LookUp:
+    async def _look_again(self, deliveries: Sequence[Delivery], course: _Course) -> None:
         """Ask the store once more: another worker may have been first, or the purge mark may have moved."""
-        known = await self._look_up(deliveries)
-        self.refusal.expire(deliveries, known.mark)
-        return known
+        if not course.undecided(deliveries):
+            return
+        course.known = await self._look_up(deliveries)
+        self.refusal.expire(deliveries, course.known.mark)
 
-    async def _prepared(self, pending: Sequence[Delivery]) -> Sequence[Delivery]:
+    async def _prepared(self, pending: Sequence[Delivery], course: _Course) -> Sequence[Delivery]:
         """Do what needs much CPU and no database; returns the messages that are ready, in their order, one at least."""
-        ends_at = time.thread_time() + PREPARE_S
         for number, delivery in enumerate(pending):
             prepare = self.preparations.get(delivery.kind.name) if delivery.kind is not None else None
             if prepare is None or delivery.payload is None:
                 continue
-            if number and time.thread_time() > ends_at:
+            if number and course.prepare_s >= PREPARE_S:
                 return pending[:number]
+            began_at = time.thread_time()
             try:
                 await prepare(delivery.payload, self.rule_book)
             except Exception as error:  # noqa: BLE001 - a defect of this message alone, which its use case meets again
                 _log.warning("not_prepared", kind=delivery.kind and delivery.kind.name, exc_info=error)
+            course.prepare_s += time.thread_time() - began_at
         return pending
 
-    async def _transact(self, pending: Sequence[Delivery], known: LookUp, sitting: Sitting) -> None:
-        """Run one batch in one transaction: load, dispatch, flush, store, commit."""
+    async def _transact(self, part: Sequence[Delivery], course: _Course) -> bool:
+        """Run a part of a batch in one transaction: load, dispatch, flush, store, commit. Says whether it wrote."""
         async with unit_of_work.begin(self.engine, self.rule_book, self.drift_watch, self.steering) as uow:
             with self.observer.step("load"):
-                await self._load(uow, pending, known)
+                await self._load(uow, part, course.known)
             with self.observer.step("dispatch"):
-                outcomes = await self._dispatch(uow, pending, sitting)
+                outcomes = await self._dispatch(uow, part, course)
             self.fault_points.reach("after_dispatch")
             if not outcomes:
-                return
+                return False
             with self.observer.step("flush"):
                 await uow.flush()
             self.fault_points.reach("after_flush")
@@ -256,35 +294,47 @@ class CommandPipeline:
             with self.observer.step("commit"):
                 await uow.commit()
             self.fault_points.reach("after_commit")
+            return True
 
     async def _load(self, uow: BatchUnitOfWork, pending: Iterable[Delivery], known: LookUp) -> None:
         declared = [one.kind.keys(one.payload) for one in pending if one.kind is not None and one.payload is not None]
         await uow.load(declared, known.mark)
 
-    async def _dispatch(self, uow: BatchUnitOfWork, pending: Sequence[Delivery], sitting: Sitting) -> list[Outcome]:
-        """Give each message to its use case, in the order of the log."""
+    async def _dispatch(self, uow: BatchUnitOfWork, part: Sequence[Delivery], course: _Course) -> list[Outcome]:
+        """Give each message to its use case: each partition in the order of the log, the cheaper partitions first."""
         outcomes: dict[tuple[str, str], Outcome] = {}
         seconds: dict[str, float] = defaultdict(float)
-        ends_at = time.perf_counter() + DISPATCH_S
-        turns = sitting.turns()
-        for delivery in pending:
-            if outcomes and time.perf_counter() > ends_at:
+        stopped: set[Position] = set()
+        turns, share, loop = course.sitting.turns(), FairShare(part, _partition_of), LoopShare()
+        for delivery in share:
+            if outcomes and course.dispatch_s >= DISPATCH_S:
                 break
+            if _partition_of(delivery) in stopped:
+                continue
             if earlier := outcomes.get(delivery.key):
                 (earlier,) = uow.as_stored([earlier])
                 known = Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys, earlier.subjects)
-                delivery.end = repeat(delivery, known)
+                delivery.end = self._repeat(delivery, known)
             elif too_late := self.refusal.too_late(delivery):
                 delivery.end = turns.place_of(delivery) or Refused(too_late)
             elif waiting := turns.must_wait(delivery):
                 delivery.end = waiting
+            elif delivery.payload is None and not _is_broken(delivery, part):
+                # The second delivery of an id whose first one has no outcome: it is judged when it comes again.
+                stopped.add(_partition_of(delivery))
             else:
-                started = time.perf_counter()
+                began_at = time.perf_counter()
                 outcome = await self._run(uow, delivery)
+                cost_s = time.perf_counter() - began_at
+                share.costs(cost_s)
+                course.dispatch_s += cost_s
                 if outcome is not None:
                     outcomes[delivery.key] = outcome
-                    seconds[outcome.kind] += time.perf_counter() - started
+                    seconds[outcome.kind] += cost_s
             turns.note(delivery)
+            await loop.give_back()
+        for position in stopped:
+            course.held.setdefault(position, 0)
         for kind, spent in seconds.items():
             self.observer.use_case(kind, spent)
         return list(outcomes.values())
@@ -294,7 +344,6 @@ class CommandPipeline:
         kind, payload, context = delivery.kind, delivery.payload, delivery.context
         try:
             if kind is None or payload is None or context is None:
-                # The second delivery of an id whose first one broke: what broke the one would break the other.
                 msg = "an earlier delivery of this message_id in the same batch failed"
                 raise RuntimeError(msg)
             result = await self.use_cases[kind.name](payload, uow, context)
@@ -319,7 +368,7 @@ class CommandPipeline:
         return Outcome(
             *delivery.key,
             kind.name,
-            delivery.content_hmac,
+            self.intake.seal(delivery),
             body,
             subjects,
             cache_keys,
@@ -328,6 +377,19 @@ class CommandPipeline:
             delivery.record.offset,
             context.now,
         )
+
+    def _repeat(self, delivery: Delivery, stored: Known) -> Repeated | Refused:
+        """Answer from the store: the same envelope for the same content, 409 for other content, 410 if erased."""
+        message_id = delivery.headers.message_id or ""
+        if stored.envelope is None or stored.content_hmac is None:
+            return Refused(outcome_erased(message_id))
+        if stored.content_hmac != self.intake.seal(delivery):
+            return Refused(
+                MessageIdReusedError(
+                    f"Message id '{message_id}' was used before, for other content", {"message_id": message_id}
+                )
+            )
+        return Repeated(stored.envelope, stored.cache_keys)
 
     # What errors mean ----------------------------------------------------------------------------------------------
     def _unless_it_passes(self, error: Exception, step: str) -> None:
@@ -339,39 +401,75 @@ class CommandPipeline:
         if fault is not Fault.CONFLICT:
             raise GiveBackError(self.patience.database_away()) from error
 
-    def _must_halve(self, error: Exception, pending: Sequence[Delivery], conflicts: int) -> bool:
-        """Say whether half of the batch should be tried; raises `GiveBackError` when the database is away."""
+    async def _after_failure(
+        self, error: Exception, part: Sequence[Delivery], conflicts: int, attempt: Attempt, course: _Course
+    ) -> bool:
+        """Say whether half as many should be tried; a lone message comes to its end, or waits, where it is to blame.
+
+        Raises `GiveBackError` when the database is away.
+        """
         fault = fault_of(error)
         self.observer.retry(fault.value, "decide")
-        many = len(pending) > 1
-        match fault:
-            case Fault.TRANSIENT | Fault.SCHEMA_MOVED:
-                raise GiveBackError(self.patience.database_away()) from error
-            case Fault.CONFLICT:
-                return many and conflicts >= CONFLICTS_BEFORE_HALVING
-            case Fault.TOO_SLOW | Fault.DEFECT:
-                return many
-
-    def _is_culprit(self, error: Exception, delivery: Delivery) -> bool:
-        """Say whether a lone message is to blame; raises `GiveBackError` while that is not certain."""
-        record = delivery.record
-        place = (record.topic, record.partition, record.offset)
-        fault = fault_of(error)
-        if fault is Fault.DEFECT:
-            return True
-        if fault is Fault.CONFLICT and getattr(error, "sqlstate", "")[:2] != "23":
-            return False
-        self._stubborn[place] += 1
-        if self._stubborn[place] >= STUBBORN_FAILURES:
-            del self._stubborn[place]
-            return True
-        if fault is Fault.TOO_SLOW:
+        if fault is Fault.TOO_SLOW and attempt.stood_still:
+            fault = Fault.CONFLICT  # nobody was slow but this process, which was stopped
+        if fault in {Fault.TRANSIENT, Fault.SCHEMA_MOVED}:
             raise GiveBackError(self.patience.database_away()) from error
+        if len(part) == 1:
+            await self._after_lone_failure(fault, error, part[0], conflicts, course)
+        elif fault is not Fault.CONFLICT or conflicts >= CONFLICTS_BEFORE_HALVING:
+            if fault is Fault.TOO_SLOW:
+                self._most = len(part) // 2
+            return True
+        if fault is Fault.CONFLICT:
+            await asyncio.sleep(self.patience.after_conflict(conflicts))
         return False
+
+    async def _after_lone_failure(
+        self, fault: Fault, error: Exception, delivery: Delivery, conflicts: int, course: _Course
+    ) -> None:
+        """End a message that failed by itself, where it is to blame; else it may be tried again, here or later."""
+        if fault is Fault.DEFECT:
+            delivery.end = self._broken(delivery, error)
+        elif fault is Fault.TOO_SLOW:
+            await self._accuse(delivery, error, TIMES_TOO_SLOW, course)
+            course.hold(delivery, self.patience.after_conflict(conflicts))
+        else:
+            if is_refused_write(error):
+                await self._accuse(delivery, error, REFUSED_WRITES, course)
+            if conflicts >= CONFLICTS_BEFORE_WAITING:
+                course.hold(delivery, self.patience.after_conflict(conflicts))
+
+    async def _accuse(self, delivery: Delivery, error: Exception, failures: int, course: _Course) -> None:
+        """End a lone message as a defect, where it is to blame for having failed so often, and the store knows nothing.
+
+        Raises `GiveBackError` when the database is slow for everybody: that is an outage.
+        """
+        try:
+            verdict = await self.blame.verdict(_place_of(delivery), failures)
+        except Exception as away:
+            raise GiveBackError(self.patience.database_away()) from away
+        if verdict is Verdict.DATABASE:
+            raise GiveBackError(self.patience.database_away()) from error
+        if verdict is Verdict.MESSAGE:
+            await self._look_again([delivery], course)
+            delivery.end = delivery.end or self._broken(delivery, error)
 
     def _broken(self, delivery: Delivery, error: Exception) -> Broken:
         kind = delivery.request.kind if delivery.request else "unknown"
         return Broken(self.new_incident(), error, kind if kind in self.use_cases else "unknown")
+
+
+def _partition_of(delivery: Delivery) -> Position:
+    return delivery.record.topic, delivery.record.partition
+
+
+def _place_of(delivery: Delivery) -> Place:
+    return delivery.record.topic, delivery.record.partition, delivery.record.offset
+
+
+def _is_broken(delivery: Delivery, among: Iterable[Delivery]) -> bool:
+    """Say whether another delivery of the same message met a defect: what broke the one would break the other."""
+    return any(isinstance(one.end, Broken) and one.key == delivery.key for one in among)
 
 
 def _groups(deliveries: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:
@@ -388,20 +486,6 @@ def _groups(deliveries: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:
             ordinary.append(delivery)
     if ordinary:
         yield ordinary
-
-
-def repeat(delivery: Delivery, stored: Known) -> Repeated | Refused:
-    """Answer from the store: the same envelope for the same content, 409 for other content, 410 where it was erased."""
-    message_id = delivery.headers.message_id or ""
-    if stored.envelope is None or stored.content_hmac is None:
-        return Refused(outcome_erased(message_id))
-    if stored.content_hmac != delivery.content_hmac:
-        return Refused(
-            MessageIdReusedError(
-                f"Message id '{message_id}' was used before, for other content", {"message_id": message_id}
-            )
-        )
-    return Repeated(stored.envelope, stored.cache_keys)
 
 
 def _is_unsure(end: End | None) -> bool:

@@ -76,6 +76,7 @@ class Delivery:
     headers: Headers = field(default_factory=Headers)
     request: Request | None = None
     content_hmac: bytes = b""
+    """Empty until it is needed: `Intake.seal`."""
     replay: Replay | RejectedReplay | None = None
     """What an operator brought back; believed only where its signature holds."""
     identity: Identity | None = None

@@ -1,11 +1,10 @@
-"""The first two steps of every message: decode and identify. Neither waits for anything."""
+"""The first two steps of every message: decode and identify. Neither waits for anything but its turn."""
 
 import hashlib
 import hmac
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
 from typing import Final
 
 from contracts.codec import RawRecord, UnreadableRecord, malformed_header, read_headers, read_request
@@ -15,13 +14,13 @@ from contracts.topics import Topics
 from workers.admission.identity import Identity, Unauthenticated, Verifier
 from workers.admission.reply_topics import ReplyTopics
 from workers.pipeline.delivery import Delivery, PutAside, Refused
+from workers.pipeline.fair_share import FairShare, LoopShare
 from workers.pipeline.replays import RejectedReplay, Replay, Replays
 from workers.ports import STAMPED_BY_BROKER, Position, Record
 
-DECODE_S: Final = 1.0
-"""How long a batch may be decoded; what is left of it is fetched again. No heartbeat goes out meanwhile, and the worst
-message of the greatest size takes 0.3 s: a batch of those, small as it is when compressed, would cost a worker its
-partitions."""
+DECODE_S: Final = 0.5
+"""How long the messages of a batch may take to be read; what is left of it is fetched again. The worst one of the
+greatest size takes 30 ms: a batch of those, small as it is when compressed, would make all others wait."""
 
 _NOT_STAMPED: Final = Unauthenticated("the broker did not stamp the message, so that nobody knows when it was sent")
 """The topic was set to CreateTime while workers ran."""
@@ -43,17 +42,25 @@ class Intake:
     """Queries: without reply_to and correlation_id there is nothing to do."""
     replays: Replays
 
-    def decode_all(self, records: Sequence[Record]) -> list[Delivery]:
-        """Decode a batch, partition after partition in turns: what is slow in one of them does not starve the others.
+    async def take_in(self, records: Sequence[Record]) -> list[Delivery]:
+        """Decode and identify a batch; partitions take turns, so that what is dear makes only its own partition wait.
 
-        Returns fewer deliveries than there are records, but at least one, where that takes long.
+        Returns fewer deliveries than there are records, but at least one, where that takes long: of each partition, all
+        before the first one that was left.
         """
-        ends_at = time.perf_counter() + DECODE_S
-        deliveries = []
-        for record in _in_turns(records):
-            deliveries.append(self.decode(record))
-            if time.perf_counter() > ends_at:
+        share, loop = FairShare(records, _partition_of), LoopShare()
+        deliveries, spent_s = [], 0.0
+        for record in share:
+            began_at = time.perf_counter()
+            delivery = self.decode(record)
+            self.identify(delivery)
+            deliveries.append(delivery)
+            cost_s = time.perf_counter() - began_at
+            share.costs(cost_s)
+            spent_s += cost_s
+            if spent_s > DECODE_S:
                 break
+            await loop.give_back()
         return deliveries
 
     def decode(self, record: Record) -> Delivery:
@@ -82,8 +89,17 @@ class Intake:
             delivery.end = self._unreadable(delivery, request)
             return delivery
         delivery.request = request
-        delivery.content_hmac = hmac.digest(self.hmac_key, request.content, hashlib.sha256)
         return delivery
+
+    def seal(self, delivery: Delivery) -> bytes:
+        """Return the HMAC of a request's content, by which its id is told from a reused one.
+
+        It is made once, when it is needed: of somebody who is known, and of what is stored or will be.
+        """
+        assert delivery.request is not None
+        if not delivery.content_hmac:
+            delivery.content_hmac = hmac.digest(self.hmac_key, delivery.request.content, hashlib.sha256)
+        return delivery.content_hmac
 
     def identify(self, delivery: Delivery) -> None:
         """Find out who asks, and whether that caller may be answered where it wants to be.
@@ -128,13 +144,8 @@ class Intake:
         return Refused(error)
 
 
-def _in_turns(records: Sequence[Record]) -> Iterable[Record]:
-    """Go through the first record of each partition, then through the second ones, and so on."""
-    partitions: dict[Position, list[Record]] = {}
-    for record in records:
-        partitions.setdefault((record.topic, record.partition), []).append(record)
-    turns = chain.from_iterable(zip_longest(*partitions.values()))
-    return (record for record in turns if record is not None)
+def _partition_of(record: Record) -> Position:
+    return record.topic, record.partition
 
 
 def _authorization(delivery: Delivery) -> bytes:

@@ -82,9 +82,7 @@ class QueryPipeline:
             on_their_way: list[Awaitable[None]] = []
             left = list(records)
             while left:
-                deliveries = self.intake.decode_all(left)
-                for delivery in deliveries:
-                    self.intake.identify(delivery)
+                deliveries = await self.intake.take_in(left)
                 await self.refusal.refuse(deliveries)
                 steps = chain(
                     map(batch.answer, _decided(deliveries)),

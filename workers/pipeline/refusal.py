@@ -24,6 +24,7 @@ from handlers.context import Context
 from persistence.log_positions import DecidedBefore
 from workers.admission.rate import Charge, RateLimit
 from workers.pipeline.delivery import Delivery, Refused
+from workers.pipeline.fair_share import LoopShare
 from workers.pipeline.replays import Replay
 from workers.ports import Position
 
@@ -51,9 +52,13 @@ class Refusal:
             if delivery.end is None and (error := self.too_late(delivery) or self._not_served(delivery)):
                 delivery.end = Refused(error)
         await self._charge([one for one in deliveries if one.end is None and not isinstance(one.replay, Replay)])
+        loop = LoopShare()
         for delivery in deliveries:
-            if delivery.end is None:
-                self._read_payload(delivery)
+            if delivery.end is None and delivery.request is not None:
+                payload_json = delivery.request.payload_json
+                await loop.give_back()
+                self._read_payload(delivery, payload_json)
+                await loop.give_back()
 
     def expire(self, deliveries: Sequence[Delivery], mark: datetime) -> None:
         """Refuse, and dead-letter, what was stamped before the purge mark: its outcome may have been purged."""
@@ -129,13 +134,12 @@ class Refusal:
                     )
                 )
 
-    def _read_payload(self, delivery: Delivery) -> None:
-        assert delivery.request is not None
+    def _read_payload(self, delivery: Delivery, payload_json: bytes) -> None:
         assert delivery.identity is not None
         assert delivery.kind is not None
         assert delivery.version is not None
         try:
-            delivery.payload = delivery.kind.read(delivery.version, delivery.request.payload_json)
+            delivery.payload = delivery.kind.read(delivery.version, payload_json)
         except CatalogError as error:
             delivery.end = Refused(error)
         else:

@@ -1,0 +1,65 @@
+"""Who comes next: the event loop is shared with all else that a worker does, a batch is shared by its partitions."""
+
+import asyncio
+import heapq
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, Generic, TypeVar
+
+from workers.ports import Position
+
+PIECE_S: Final = 0.025
+"""How long a step holds the event loop before it gives it back: with a last message that is dear, 50 ms. Meanwhile no
+heartbeat goes out, no other lane works, and nobody is told that the worker lives."""
+COST_UNIT_S: Final = 0.005
+"""Costs of partitions that differ by less are equal, so that ordinary messages take turns one by one."""
+
+T = TypeVar("T")
+
+
+class LoopShare:
+    """Gives the event loop back in time, within one step of a batch."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._since = clock()
+
+    async def give_back(self) -> None:
+        """Let others run, where this step has held the loop for its time; to be called after each message."""
+        if self._clock() - self._since >= PIECE_S:
+            await asyncio.sleep(0)
+            self._since = self._clock()
+
+
+class FairShare(Generic[T]):
+    """Goes through the messages of several partitions: the next one is of the partition that has cost least so far.
+
+    Each partition's own order is kept. What is dear makes only its own partition wait, and those that cost the same
+    take turns. Whoever goes through them says what each has cost.
+    """
+
+    def __init__(self, messages: Iterable[T], partition_of: Callable[[T], Position]) -> None:
+        queues: dict[Position, deque[T]] = {}
+        for message in messages:
+            queues.setdefault(partition_of(message), deque()).append(message)
+        # Cost in units, messages taken, number of the queue, cost in seconds
+        self._turns = [(0, 0, number, 0.0) for number in range(len(queues))]
+        self._queues = list(queues.values())
+        self._cost_s = 0.0
+
+    def __iter__(self) -> Iterator[T]:
+        """Go through all of them."""
+        while self._turns:
+            _, taken, number, cost_s = self._turns[0]
+            queue = self._queues[number]
+            self._cost_s = cost_s
+            yield queue.popleft()
+            if queue:
+                heapq.heapreplace(self._turns, (int(self._cost_s / COST_UNIT_S), taken + 1, number, self._cost_s))
+            else:
+                heapq.heappop(self._turns)
+
+    def costs(self, seconds: float) -> None:
+        """Say what the message that was taken last has cost."""
+        self._cost_s += seconds
