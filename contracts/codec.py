@@ -7,7 +7,8 @@ the record's own form, reply_to, size, envelope. Authentication and everything a
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, cast
+from itertools import chain
+from typing import Final, Protocol, Self, cast
 
 from contracts.canonical import canonical
 from contracts.errors import CatalogError, MalformedMessageError, MessageTooLargeError
@@ -17,11 +18,15 @@ from contracts.topics import Topics
 
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_HEADER_BYTES: Final = 16 * 1024
+MAX_HEADERS: Final = 100
+MAX_KEY_BYTES: Final = 1024
 _KEPT_BYTES: Final = 4 * 1024
 """Bodies up to here are kept as read until their canonical form is made."""
 
 UNREADABLE: Final = "\ud800"
 """How the edge says why it could not read a record: in the name of a header, after this, which no bytes decode to."""
+_OMISSION: Final = "\ud801"
+"""How it says what it left out of a record: the same way, in the name of the last header."""
 
 _PRINTABLE = re.compile(rb"[ -~]{1,128}")
 _DEADLINE = re.compile(rb"[0-9]{1,15}")
@@ -36,9 +41,49 @@ class RawRecord(Protocol):
     """What is read of a record."""
 
     @property
+    def key(self) -> bytes | None: ...
+    @property
     def value(self) -> bytes | None: ...
     @property
     def headers(self) -> Sequence[tuple[str, bytes | None]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OmittedPart:
+    """What is told of a key or a value that was not kept: its length, and its SHA-256 in hex."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Omission:
+    """What the edge left out of a record beyond its limits, and how large the whole record is."""
+
+    header_count: int
+    header_bytes: int
+    """Of all headers; where they are too many, of the first of them."""
+    headers_left_out: int
+    key: OmittedPart | None
+    value: OmittedPart | None
+
+    def as_header(self) -> tuple[str, None]:
+        """Write it down as a header that no producer can send."""
+        parts = ((part.size, part.sha256) if part else (-1, "-") for part in (self.key, self.value))
+        numbers = (self.header_count, self.header_bytes, self.headers_left_out)
+        return _OMISSION + " ".join(map(str, (*numbers, *chain.from_iterable(parts)))), None
+
+    @classmethod
+    def of(cls, headers: Sequence[tuple[str, bytes | None]]) -> Self | None:
+        """Read what was left out of the record with these headers; None where nothing was."""
+        if not headers or not headers[-1][0].startswith(_OMISSION):
+            return None
+        count, size, left_out, *parts = headers[-1][0].removeprefix(_OMISSION).split(" ")
+        key, value = (
+            OmittedPart(int(length), digest) if digest != "-" else None
+            for length, digest in zip(parts[::2], parts[1::2], strict=True)
+        )
+        return cls(int(count), int(size), int(left_out), key, value)
 
 
 class UnreadableRecord(Exception):  # noqa: N818 - a finding, not a failure of the program
@@ -101,6 +146,7 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
     found: dict[str, bytes | None] = {}
     repeated: set[str] = set()
     size = 0
+    omission = None
     for name, value in record.headers:
         size += len(name) + (len(value) if value else 0)
         if name in found:
@@ -110,16 +156,21 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
             try:
                 size += len(name.encode()) - len(name)
             except UnicodeEncodeError:
-                raise UnreadableRecord(_why_unreadable(record.headers)) from None
+                omission = Omission.of(record.headers)
+                if omission is None or name != record.headers[-1][0]:
+                    raise UnreadableRecord(_why_unreadable(record.headers)) from None
     headers = Headers(names=_KNOWN & found.keys())
     _read_reply_to(headers, found, repeated, topics)
     message_id = found.get("message_id")
     if message_id is not None and "message_id" not in repeated and _PRINTABLE.fullmatch(message_id):
         headers.message_id = message_id.decode("ascii")
-    if size > MAX_HEADER_BYTES:
-        headers.fault = MessageTooLargeError(
-            "The headers are too large", {"header_bytes": size, "limit_bytes": MAX_HEADER_BYTES}
-        )
+    if (
+        size > MAX_HEADER_BYTES
+        or len(record.headers) > MAX_HEADERS
+        or (record.key is not None and len(record.key) > MAX_KEY_BYTES)
+        or omission is not None
+    ):
+        headers.fault = _too_large(record, size, omission)
     elif faulty := _first_fault(found, repeated):
         headers.fault = malformed_header(*faulty)
     correlation_id = found.get("correlation_id")
@@ -135,12 +186,37 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
     return headers
 
 
+def _too_large(record: RawRecord, header_bytes: int, omission: Omission | None) -> MessageTooLargeError:
+    """Say what of a record is beyond its limits: the headers, the key, or a body that was left out."""
+    header_count, key_bytes = len(record.headers), len(record.key) if record.key else 0
+    if omission is not None:
+        header_count, header_bytes = omission.header_count, omission.header_bytes
+        key_bytes = omission.key.size if omission.key is not None else key_bytes
+    if header_count > MAX_HEADERS:
+        return MessageTooLargeError(
+            "There are too many headers", {"header_count": header_count, "limit_count": MAX_HEADERS}
+        )
+    if header_bytes > MAX_HEADER_BYTES:
+        return MessageTooLargeError(
+            "The headers are too large", {"header_bytes": header_bytes, "limit_bytes": MAX_HEADER_BYTES}
+        )
+    if key_bytes > MAX_KEY_BYTES:
+        return MessageTooLargeError("The key is too large", {"key_bytes": key_bytes, "limit_bytes": MAX_KEY_BYTES})
+    return _body_too_large(omission.value.size if omission is not None and omission.value is not None else 0)
+
+
+def _body_too_large(size: int) -> MessageTooLargeError:
+    return MessageTooLargeError("The body is too large", {"body_bytes": size, "limit_bytes": MAX_BODY_BYTES})
+
+
 def _why_unreadable(headers: Sequence[tuple[str, bytes | None]]) -> str:
     """Say what the edge says, or which header keys are not UTF-8."""
     broken = []
     for name, _ in headers:
         if name.startswith(UNREADABLE):
             return name.removeprefix(UNREADABLE)
+        if name.startswith(_OMISSION):
+            continue
         try:
             name.encode()
         except UnicodeEncodeError:
@@ -209,7 +285,7 @@ def read_request(record: RawRecord, headers: Headers, kinds: Mapping[str, Kind],
         return headers.fault
     value = record.value
     if value is not None and len(value) > MAX_BODY_BYTES:
-        return MessageTooLargeError("The body is too large", {"body_bytes": len(value), "limit_bytes": MAX_BODY_BYTES})
+        return _body_too_large(len(value))
     if headers.fault is not None:
         return headers.fault
     if headers.message_id is None:

@@ -490,11 +490,18 @@ def on_sizes() -> Iterator[Attack]:
         yield Attack(of="sizes", name=f"a body of {name}", body=creation() + padding, answer=too_large)
     for name, headers in (
         ("one header", [("x", b"h" * 17 * KIB)]),
-        ("many headers", [(f"h{number}", b"") for number in range(4_000)]),
         ("a name", [("n" * 17 * KIB, b"")]),
         ("a name that is short in characters", [("🐘" * 4_500, b"")]),
     ):
         yield Attack(of="sizes", name=f"headers: {name}", extra=headers, answer=HEADERS_TOO_LARGE)
+    for name, number in (("one too many", 95), ("many", 4_000), ("as many as fit", 300_000)):
+        headers = [("x", b"")] * number
+        too_many = refused(
+            413, "MESSAGE_TOO_LARGE", "There are too many headers", header_count=number + 6, limit_count=100
+        )
+        yield Attack(of="sizes", name=f"headers: {name}", extra=headers, raw_keys=True, answer=too_many)
+    too_large = refused(413, "MESSAGE_TOO_LARGE", "The key is too large", key_bytes=1_025, limit_bytes=1_024)
+    yield Attack(of="sizes", name="a key", record_key=b"k" * 1_025, answer=too_large)
     too_many = {"name": "M", "email": "m@example.com", "preferences": {"k": "v" * 17_000}}
     reason = "JSON of 17008 bytes, at most 16384 are kept"
     answer = invalid("preferences", reason, "json_too_large")

@@ -6,6 +6,7 @@ dead letter and every row of the database is accounted for.
 """
 
 import asyncio
+import hashlib
 import json
 import time
 from collections import Counter
@@ -50,7 +51,7 @@ from tests.system import SECRET, System
 from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource
 from workers.admission.reply_topics import ReplyTopics
-from workers.kafka.records import MAX_RECORDS, MAX_UNPACKED_BYTES, TolerantRecords
+from workers.kafka.records import RecordBatches
 from workers.pipeline.intake import Intake
 from workers.pipeline.replays import Replays
 
@@ -308,41 +309,33 @@ async def test_batches_that_take_long(system: System, side: str, number: int) ->
 
 
 async def test_batches_that_unpack_to_gigabytes(system: System) -> None:
-    """A small batch that unpacks beyond all bounds is dead-lettered unread; the worker lives, the partition goes on."""
+    """A small batch that unpacks beyond all bounds costs its own record; the worker lives, the partition goes on."""
     worker = await system.start("commands")
     process = psutil.Process(worker.process.pid)
     before = process.memory_info().rss
+    size = 80 * 1024 * KIB
     good = []
     for codec in (GZIP, LZ4, ZSTD):
         good.append(await system.send("commands", json.loads(creation()), partition=0))
         await system.flush()
-        batch = packed(b"\0" * (MAX_UNPACKED_BYTES + 1), [("message_id", b"bomb")], codec)
+        batch = packed(b"\0" * size, [("message_id", b"bomb")], codec)
         assert len(batch) < 1_000_000
         await store(system, f"{system.prefix}.commands", batch)
     good.append(await system.send("commands", json.loads(creation()), partition=0))
     assert [(await system.reply(correlation_id)).status for correlation_id in good] == [201] * 4
     letters = await system.letters(3)
-    details = {(headers["dlq.reason"], headers["dlq.detail"]) for _, headers in letters}
-    assert details == {
-        ("UNREADABLE_RECORD", f"a batch of 1 records that unpacks to more than {MAX_UNPACKED_BYTES} bytes")
-    }
+    told = {(headers["dlq.reason"], headers["dlq.value_bytes"], headers["dlq.value_sha256"]) for _, headers in letters}
+    assert told == {("MESSAGE_TOO_LARGE", str(size), hashlib.sha256(b"\0" * size).hexdigest())}
     assert sorted(int(headers["dlq.offset"]) for _, headers in letters) == [1, 3, 5]
     assert process.memory_info().rss - before < 100 * 1024 * KIB
 
 
 @pytest.mark.parametrize("codec", [0, GZIP, LZ4, ZSTD])
 def test_what_is_within_bounds_is_read(codec: int) -> None:
-    """A batch of many megabytes is read as ever; one of too many records is told apart by their number alone."""
-    body = b"x" * (MAX_UNPACKED_BYTES // 2)
-    (record,) = TolerantRecords(packed(body, [], codec)).next_batch()
+    """A batch of many megabytes is read as ever by whoever reads no requests."""
+    body = b"x" * (32 * 1024 * KIB)
+    (record,) = RecordBatches(packed(body, [], codec)).next_batch()
     assert record.value == body
-    crowd = bytearray(packed(b"x", [], codec))
-    crowd[57:61] = (MAX_RECORDS + 1).to_bytes(4, "big")
-    (record,) = TolerantRecords(bytes(crowd)).next_batch()
-    assert (record.value, record.headers[0][0][1:]) == (
-        None,
-        f"a batch of {MAX_RECORDS + 1} records, more than {MAX_RECORDS}",
-    )
 
 
 async def test_bodies_that_take_long() -> None:

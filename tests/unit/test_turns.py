@@ -9,6 +9,7 @@ from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult
 from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 from aiokafka.structs import TopicPartition
 
+from workers.kafka.records import RecordBatches
 from workers.kafka.turns import share_out
 
 
@@ -17,6 +18,8 @@ class Source:
 
     def __init__(self, offsets: Iterator[int]) -> None:
         self._offsets = offsets
+        self._records = RecordBatches(b"")
+        self._records_iterator = offsets
         self.next_fetch_offset = 0
 
     def __iter__(self) -> "Source":

@@ -1,46 +1,32 @@
-"""A header key that is not UTF-8 must not stop its partition, nor a batch that unpacks to gigabytes a worker.
+"""What a fetch brought, to aiokafka's fetcher: record batches that cost others nothing, whatever is in them.
 
-aiokafka 0.14 decodes header keys while it parses a record batch. One key that is not UTF-8 makes every `getmany` of
-that partition raise (UnicodeDecodeError from the C parser, CorruptRecordException from the pure-Python one), and
-neither the good records before it nor those after it are delivered: whoever may produce can stop a consumer for good.
-FastStream's `parser=` comes too late, and a seek past the record does not help inside a batch, which is parsed from its
-start.
+aiokafka 0.14 unpacks a batch as a whole, parses all of a record whatever its size, and decodes header keys while it
+does. So 6 KB are 3 million headers, 1 MiB is 40 GB, and one key that is not UTF-8 makes every `getmany` of its
+partition raise: whoever may produce can stop a consumer for good. FastStream's `parser=` comes too late, and a seek
+past the record does not help inside a batch, which is parsed from its start.
 
-`install()` has aiokafka's fetcher read record batches through `TolerantRecords`: the same parsers and nothing else,
-until one of them refuses a batch; that batch alone is parsed again by `_TolerantBatch`, which decodes header keys with
-`surrogateescape` (encoding them the same way gives the bytes back). A batch is parsed as a whole before its first
-record is handed out, so no record is lost, repeated or reordered by the second attempt.
+`install()` has aiokafka's fetcher read record batches through `RecordBatches`, a piece at a time
+(`workers.kafka.record_stream`). Given an allowance, reading stops where that is used up, also inside a record; given
+another, it goes on there.
 
-aiokafka unpacks a compressed batch whatever comes out: 9 KB of zstd may be 300 MB, and the 1 MiB that a topic takes may
-be more than any machine has. A worker would die of it, and so would each that is given the partition after it. A batch
-beyond `MAX_UNPACKED_BYTES` or `MAX_RECORDS` is handed out as one record: its last, without content, with a header that
-says why (`contracts.codec.UNREADABLE`). So it is dead-lettered, and the partition goes on.
+What cannot be read though its checksum is right will never be: the rest of that batch is handed out as one record, its
+last, without content, with a header that says why (`contracts.codec.UNREADABLE`). So it is dead-lettered, and the
+partition goes on.
 """
 
-import mmap
 import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-import cramjam
 from aiokafka.consumer import fetcher
 from aiokafka.errors import CorruptRecordException
-from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordBatchPy, _DefaultRecordPy
+from aiokafka.record.default_records import DefaultRecordBatch, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import decode_varint
 
 from contracts.codec import UNREADABLE
-
-MAX_UNPACKED_BYTES: Final = 64 * 1024 * 1024
-"""Of one batch: 64 times what our topics take."""
-MAX_RECORDS: Final = 100_000
-"""Of one batch: so many requests, each with a token, fill as many bytes. They are all in memory at once."""
-
-# By Kafka's number of what compressed a batch: what unpacks it, and how far it goes at best. Snappy goes 22 times.
-_UNPACKERS: Final = {1: (cramjam.gzip, 1032), 3: (cramjam.lz4, 255), 4: (cramjam.zstd, 44_000)}
-_COUNT: Final = struct.Struct(">i")
-_COUNT_AT: Final = 57  # in version 2 of the format
-_RECORDS_AT: Final = _COUNT_AT + _COUNT.size
+from workers.kafka.allowance import ANY, Allowance, Limits
+from workers.kafka.record_stream import RecordStream
+from workers.kafka.unpacking import DamagedError
 
 _LENGTH: Final = struct.Struct(">i")
 _LENGTH_AT: Final = 8  # after the base offset, in every version of the format
@@ -48,19 +34,45 @@ _LENGTH_ENDS: Final = _LENGTH_AT + _LENGTH.size
 
 
 def install() -> None:
-    """Have every consumer of this process read through `TolerantRecords`. Doing it again changes nothing."""
-    fetcher.MemoryRecords = TolerantRecords
+    """Have every consumer of this process read through `RecordBatches`. Doing it again changes nothing."""
+    fetcher.MemoryRecords = RecordBatches
 
 
-class TolerantRecords:
-    """The record batches of one fetched partition, in their order (aiokafka's `MemoryRecords`)."""
+class RecordBatches:
+    """The record batches of one fetched partition, in their order (aiokafka's `MemoryRecords`).
 
-    __slots__ = ("_at", "_data", "_records")
+    Who never calls `go_on` reads them to their end, whatever that costs.
+    """
+
+    __slots__ = ("_at", "_data", "_open", "_records", "allowance", "is_stopped", "limits", "position")
 
     def __init__(self, data: bytes) -> None:
         self._records = MemoryRecords(data)
         self._data = data
         self._at = 0
+        self._open: _Batch | None = None
+        self.allowance: Allowance | None = None
+        self.limits = ANY
+        self.position = 0
+        self.is_stopped = False
+        """Whether reading stopped for want of something that the allowance has not got."""
+
+    def go_on(self, allowance: Allowance, limits: Limits, position: int) -> None:
+        """Read on, with this allowance; nothing before this position is wanted."""
+        self.allowance = allowance
+        self.limits = limits
+        self.position = position
+        self.is_stopped = False
+
+    @property
+    def held_bytes(self) -> int:
+        """What is held of what was unpacked, decoders' memory included."""
+        return self._open.stream.held_bytes if self._open is not None else 0
+
+    @property
+    def remembered_bytes(self) -> int:
+        """What of it is a decoder's."""
+        return self._open.stream.remembered_bytes if self._open is not None else 0
 
     def size_in_bytes(self) -> int:
         """Bytes fetched, a cut-off last batch included."""
@@ -68,107 +80,87 @@ class TolerantRecords:
         return size
 
     def has_next(self) -> bool:
-        """Whether a whole batch is left."""
-        return bool(self._records.has_next())
+        """Whether a batch, or the rest of one, is left and may be read."""
+        if self._open is not None and self._open.is_over:
+            self._open = None
+        if self._open is None and not self._records.has_next():
+            return False
+        if self.allowance is not None and not self.allowance.has_time:
+            self.is_stopped = True
+        return not self.is_stopped
 
     def next_batch(self) -> Any:  # noqa: ANN401 - aiokafka is untyped
-        """The next batch, or None. Raise CorruptRecordException where the log itself is damaged."""
+        """The next batch, or the one in which reading stopped; None at the end.
+
+        Raise CorruptRecordException where the log itself is damaged.
+        """
+        if self._open is not None and not self._open.is_over:
+            return self._open
         batch = self._records.next_batch()
         if batch is None:
             return None
         start = self._at
         (length,) = _LENGTH.unpack_from(self._data, start + _LENGTH_AT)
         self._at = start + _LENGTH_ENDS + length
-        if not isinstance(batch, DefaultRecordBatch):
-            return batch  # magic 0 and 1: no headers in there
-        return _Batch(batch, memoryview(self._data)[start : self._at])
+        if not isinstance(batch, DefaultRecordBatch) or batch.is_control_batch:
+            return batch  # magic 0 and 1: no headers in there; or a batch of the broker's own
+        self._open = _Batch(batch, memoryview(self._data)[start : self._at], self)
+        return self._open
 
 
 class _Batch:
-    """aiokafka's own record batch, but for the moment in which its records are asked for."""
+    """aiokafka's own record batch, but for its records."""
 
-    __slots__ = ("_batch", "_data")
+    __slots__ = ("_batch", "_is_begun", "_is_read", "_is_sound", "_reader", "_runs", "stream")
 
-    def __init__(self, batch: Any, data: memoryview) -> None:  # noqa: ANN401 - aiokafka is untyped
+    def __init__(self, batch: Any, data: memoryview, reader: RecordBatches) -> None:  # noqa: ANN401 - as above
         self._batch = batch
-        self._data = data
+        self._reader = reader
+        self._is_sound: bool | None = None
+        self._is_begun = False
+        self._is_read = False
+        self.stream = RecordStream(data, reader)
+        self._runs = self.stream.runs()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the fetcher asks of a batch
         return getattr(self._batch, name)
 
-    def __next__(self) -> Any:  # noqa: ANN401 - a control record, read by the fetcher without iterating
-        return next(self._batch)
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more will be read of it: all was, or nothing is wanted (a producer took it back)."""
+        return self._is_read or not self._is_begun
+
+    @property
+    def next_offset(self) -> int:
+        """From where the partition is read on, as far as this batch is read."""
+        if self.is_over:
+            after: int = self._batch.next_offset
+            return after
+        return max(self.stream.reached, self._reader.position)
+
+    def validate_crc(self) -> bool:
+        """Whether the checksum is right; computed once."""
+        if self._is_sound is None:
+            self._is_sound = bool(self._batch.validate_crc())
+        return self._is_sound
 
     def __iter__(self) -> Iterator[Any]:
-        if (problem := _too_much(self._data, self._batch.compression_type)) is not None:
-            return iter([_stand_in(self._batch, problem)])
+        """Go on with the records, up to the end or to where reading has to stop."""
+        self._is_begun = True
         try:
-            return iter(list(self._batch))
-        except (UnicodeDecodeError, CorruptRecordException):
-            return iter(_TolerantBatch(self._data))  # raises again if more than a header key is wrong
+            for run in self._runs:
+                if run is None:
+                    self._reader.is_stopped = True
+                    return
+                yield from run
+        except (DamagedError, CorruptRecordException) as error:
+            if self.stream.reached < self._batch.next_offset:
+                reason = str(error) if isinstance(error, DamagedError) else "a record is not as the format says"
+                yield self._stand_in(f"the rest of a batch cannot be read: {reason}")
+        self._is_read = True
 
-
-def _too_much(data: memoryview, compression: int) -> str | None:
-    """Tell why a batch must not be unpacked, without unpacking more of it than the limit."""
-    (records,) = _COUNT.unpack_from(data, _COUNT_AT)
-    if records > MAX_RECORDS:
-        return f"a batch of {records} records, more than {MAX_RECORDS}"
-    unpacker, ratio = _UNPACKERS.get(compression, (None, 0))
-    packed = data[_RECORDS_AT:]
-    if unpacker is None or len(packed) * ratio <= MAX_UNPACKED_BYTES:
-        return None
-    with mmap.mmap(-1, MAX_UNPACKED_BYTES) as room:  # memory that is there only where it is written to
-        try:
-            unpacker.decompress_into(packed, room)
-        except cramjam.DecompressionError:
-            return f"a batch of {records} records that unpacks to more than {MAX_UNPACKED_BYTES} bytes"
-    return None
-
-
-def _stand_in(batch: Any, problem: str) -> Any:  # noqa: ANN401 - aiokafka is untyped
-    """Stand in for a whole batch: at the place of its last record, with nothing but why."""
-    offset = batch.base_offset + batch.last_offset_delta
-    headers = [(UNREADABLE + problem, None)]
-    return _DefaultRecordPy(offset, batch.max_timestamp, batch.timestamp_type, None, None, headers)
-
-
-class _TolerantBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
-    """aiokafka's pure-Python batch, reading header keys that are not UTF-8."""
-
-    _buffer: bytearray
-    _pos: int
-
-    def _read_msg(self) -> Any:  # noqa: ANN401 - aiokafka is untyped
-        data = self._buffer
-        length, at = decode_varint(data, self._pos)
-        end = at + length
-        at += 1  # attributes: none are defined for a record
-        since_first_ms, at = decode_varint(data, at)
-        since_first, at = decode_varint(data, at)
-        key, at = _nullable(data, at)
-        value, at = _nullable(data, at)
-        count, at = decode_varint(data, at)
-        headers = []
-        for _ in range(count):
-            name, at = _nullable(data, at)
-            content, at = _nullable(data, at)
-            if name is None:
-                raise CorruptRecordException("A header without a key")
-            headers.append((name.decode("utf-8", "surrogateescape"), content))
-        if count < 0 or at != end:
-            raise CorruptRecordException(f"A record of {length} bytes ends {at - end} bytes off")
-        self._pos = at
-        by_broker = self.timestamp_type == self.LOG_APPEND_TIME
-        timestamp_ms = self.max_timestamp if by_broker else self.first_timestamp + since_first_ms
-        return _DefaultRecordPy(self.base_offset + since_first, timestamp_ms, self.timestamp_type, key, value, headers)
-
-
-def _nullable(data: bytearray, at: int) -> tuple[bytes | None, int]:
-    """The bytes whose length stands at `at`, and where they end."""
-    length, at = decode_varint(data, at)
-    if length < 0:
-        return None, at
-    end = at + length
-    if end > len(data):
-        raise CorruptRecordException("A field runs past the end of its batch")
-    return bytes(data[at:end]), end
+    def _stand_in(self, problem: str) -> Any:  # noqa: ANN401 - aiokafka is untyped
+        """Stand in for what cannot be read: at the place of the last record, with nothing but why."""
+        batch = self._batch
+        headers = [(UNREADABLE + problem, None)]
+        return _DefaultRecordPy(batch.next_offset - 1, batch.max_timestamp, batch.timestamp_type, None, None, headers)

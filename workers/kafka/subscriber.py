@@ -347,10 +347,11 @@ class BatchFlow:
         if self._polled_at < self._lag_due_at:
             return
         self._lag_due_at = self._polled_at + _LAG_EVERY_S
+        unpacking = turns.stopped(consumer._fetcher)  # noqa: SLF001 - as in `turns`
         for health in self.partitions(consumer):
             self._observer.on_lag(health.position, health.lag)
             waits = not self._has_work and health.fetched_s is not None and health.fetched_s > _BROKER_AWAY_AFTER_S
-            if waits or not health.lag:
+            if waits or not health.lag or health.position in unpacking:
                 self._progress_at[health.position] = self._polled_at
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from contracts.codec import Omission, OmittedPart
 from contracts.kinds import Role
 from contracts.topics import Topics
 from workers.admission.identity import Identity
@@ -90,8 +91,12 @@ class DeadLetters:
         if replay is not None and replay.operator is not None:
             notes.append(("dlq.operator", replay.operator.encode()))
         original = [header for header in record.headers if _is_kept(header[0])]
+        missing = 0
+        if (omission := Omission.of(record.headers)) is not None:  # the edge did not keep what is beyond the limits
+            missing = omission.headers_left_out
+            notes += _instead("key", omission.key) + _instead("value", omission.value)
         room = self.max_bytes - _FRAME_BYTES - _size([*notes, (SIGNATURE, b"0" * 64)]) if whole else 0
-        key, value, headers = _fit(record.key, record.value, original, notes, room)
+        key, value, headers = _fit(record.key, record.value, original, notes, room, missing)
         headers.append((SIGNATURE, sign(self.key, key, value, headers)))
         return Message(self.topics.dead_letters(origin.topic), key, value, headers)
 
@@ -103,17 +108,17 @@ def caller_notes(identity: Identity) -> list[Header]:
 
 
 def _fit(
-    key: bytes | None, value: bytes | None, original: Sequence[Header], notes: list[Header], room: int
+    key: bytes | None, value: bytes | None, original: Sequence[Header], notes: list[Header], room: int, missing: int
 ) -> tuple[bytes | None, bytes | None, list[Header]]:
     """Leave out what does not fit, and say so: the value first, then headers, at last the key."""
     if len(key or b"") + len(value or b"") + _size(original) <= room:
-        return key, value, [*original, *notes]
+        return key, value, [*original, *notes, *_left_out(missing)]
     if value is not None:
-        notes += _instead("value", value)
+        notes += _instead("value", _digest(value))
         value = None
     room -= 512  # for what is noted here
     if key is not None and len(key) > room:
-        notes += _instead("key", key)
+        notes += _instead("key", _digest(key))
         key = None
     room -= len(key or b"")
     headers: list[Header] = []
@@ -122,9 +127,7 @@ def _fit(
         if size <= room:
             headers.append(header)
             room -= size
-    if len(headers) < len(original):
-        notes.append(("dlq.headers_left_out", b"%d" % (len(original) - len(headers))))
-    return key, value, [*headers, *notes]
+    return key, value, [*headers, *notes, *_left_out(missing + len(original) - len(headers))]
 
 
 def _first(record: Record) -> Origin:
@@ -142,8 +145,15 @@ def _size(headers: Sequence[Header]) -> int:
     return sum(len(name.encode()) + len(value or b"") + _HEADER_FRAME_BYTES for name, value in headers)
 
 
-def _instead(part: str, content: bytes) -> list[Header]:
-    return [
-        (f"dlq.{part}_bytes", b"%d" % len(content)),
-        (f"dlq.{part}_sha256", hashlib.sha256(content).hexdigest().encode()),
-    ]
+def _digest(content: bytes) -> OmittedPart:
+    return OmittedPart(len(content), hashlib.sha256(content).hexdigest())
+
+
+def _instead(part: str, omitted: OmittedPart | None) -> list[Header]:
+    if omitted is None:
+        return []
+    return [(f"dlq.{part}_bytes", b"%d" % omitted.size), (f"dlq.{part}_sha256", omitted.sha256.encode())]
+
+
+def _left_out(headers: int) -> list[Header]:
+    return [("dlq.headers_left_out", b"%d" % headers)] if headers else []

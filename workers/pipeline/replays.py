@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from contracts.codec import Omission
 from workers.admission.identity import Identity
 from workers.pipeline.signature import PREFIX, SIGNATURE, Header, is_signed
 from workers.ports import Record
@@ -32,6 +33,7 @@ class Origin:
 class Original:
     """A replayed record as its caller sent it: without the token, and without what was added since."""
 
+    key: bytes | None
     value: bytes | None
     headers: Sequence[Header]
 
@@ -75,6 +77,8 @@ class Replays:
         return None
 
     def _judge(self, record: Record) -> Replay | RejectedReplay:
+        if Omission.of(record.headers) is not None:
+            return _BAD_SIGNATURE  # what is not there cannot be checked, and is in no letter of ours
         edited = False
         if not is_signed(self.signing_key, record):
             if self.operator_key is None or not is_signed(self.operator_key, record):
@@ -92,7 +96,7 @@ class Replays:
         if identity is None:
             return _NOBODY
         headers = [header for header in record.headers if not header[0].startswith(PREFIX)]
-        return Replay(origin, identity, notes.get("dlq.operator"), Original(record.value, headers))
+        return Replay(origin, identity, notes.get("dlq.operator"), Original(record.key, record.value, headers))
 
 
 def notes_of(record: Record) -> dict[str, str]:
