@@ -26,7 +26,7 @@ _PATTERN_BYTES: Final = 10 * 1024 * 1024
 
 @dataclass(slots=True)
 class CompiledRule:
-    """A rule made ready. `problem`: why it could not be. `told`: the count when every violation is looked for."""
+    """A rule made ready. `problem`: why it could not be. `told`: what telling every violation can cost."""
 
     rule: Rule
     schema: Schema | None = None

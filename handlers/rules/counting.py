@@ -27,7 +27,7 @@ MAX_ROUNDS: Final = 1_000
 NODES_AT_ONCE: Final = 50
 """Sub-schemas that are counted in one piece: up to 15 ms."""
 ENDLESS: Final = 1e9
-BASE: Final = 0.1
+BASE: Final = 0.05
 """What a sub-schema costs besides its keywords."""
 
 Numbers = list[float]
@@ -99,7 +99,8 @@ def _by(grid: Numbers, least: int = 2) -> _Cost:
     for size, before, cost in zip(SIZES, _BEFORE, grid, strict=True):
         if size > least:
             steepest = max(steepest, (cost - first) / max(before + 1 - least, 1))
-    return _Cost(grid, (first, steepest), (first, steepest), least)
+    flat = (max(grid), 0.0) if least == 1 else (first, steepest)  # numbers do not grow with the value that holds them
+    return _Cost(grid, flat, (first, steepest), least)
 
 
 @lru_cache(1_000)
@@ -156,12 +157,6 @@ class _Costs:
     def flat(self) -> Line:
         """The same by lines: of the smallest value, and for each further byte."""
         return max(one.flat[0] for one in self.kinds), max(one.flat[1] for one in self.kinds)
-
-    @cached_property
-    def gentle(self) -> Sequence[tuple[int, Line]]:
-        """For each kind its least bytes and the line that grows less."""
-        lines = ((one.least, min(one.flat, one.steep, key=_growth)) for one in self.kinds)
-        return tuple(lines)
 
 
 def _growth(line: Line) -> float:
@@ -233,24 +228,26 @@ class _Counting:
         applied = [self.costs[part.number] for part in one.applied()]
         fixed = BASE + reader.fixed()
         kinds = reader.kinds()
-        stopped = _even(fixed), _even(fixed, 1)
+        stopped = BASE + 1  # by `type`, which comes first
         return _Costs(
-            fixed + sum(costs.other for costs in applied),
-            _added([reader.number(), *(costs.number for costs in applied)], fixed, 1)
+            fixed + sum(costs.other for costs in applied) if "null" in kinds else stopped,
+            _added([*reader.number(), *(costs.number for costs in applied)], fixed, 1)
             if "number" in kinds
-            else stopped[1],
-            _added([reader.text(), *(costs.text for costs in applied)], fixed) if "string" in kinds else stopped[0],
+            else _even(stopped, 1),
+            _added([*reader.text(), *(costs.text for costs in applied)], fixed)
+            if "string" in kinds
+            else _even(stopped),
             _added([*self._of_items(one, reader), *(costs.array for costs in applied)], fixed)
             if "array" in kinds
-            else stopped[0],
+            else _even(stopped),
             _added([*self._of_members(one, reader), *(costs.object for costs in applied)], fixed)
             if "object" in kinds
-            else stopped[0],
+            else _even(stopped),
         )
 
     def _of_items(self, one: SubSchema, reader: "_Keywords") -> Iterator[_Cost]:
         most = reader.limit("maxItems")
-        yield reader.array()
+        yield from reader.array()
         for keyword in ("items", "contains"):
             for part in one.below.get(keyword, {}).values():
                 yield _of_all(self.costs[part.number], 1, _MOST_ITEMS, most)
@@ -263,7 +260,7 @@ class _Counting:
     def _of_members(self, one: SubSchema, reader: "_Keywords") -> Iterator[_Cost]:
         most = reader.limit("maxProperties")
         members = _MEMBERS if most is None else [min(each, float(most)) for each in _MEMBERS]
-        yield reader.object(members)
+        yield from reader.object(members)
         named = one.below.get("properties", {})
         yield _of_each([(len(name.encode()) + 4, self.costs[part.number]) for name, part in named.items()])
         patterned = one.below.get("patternProperties", {})
@@ -351,57 +348,80 @@ class _Keywords:
         if named is None or not self._stops_early:
             return _KINDS
         names = named if isinstance(named, list) else [named]
-        return frozenset("number" if name == "integer" else name for name in names if isinstance(name, str))
+        same = {"integer": "number", "boolean": "null"}
+        return frozenset(same.get(name, name) for name in names if isinstance(name, str))
 
     def fixed(self) -> float:
         """Return what its keywords cost whatever the value is."""
         written = self._one.written
         if not isinstance(written, dict):
-            return 0.0
-        return sum(keyword in KEYWORDS for keyword in written) + len(self._values) / 8
+            return 0.0 if self._stops_early else float(_TOLD)
+        asked = self._asked() * (1 if self._stops_early else _TOLD) + len(self._values) / 8
+        return asked + _UNIQUE if written.get("uniqueItems") is True else asked
 
-    def number(self) -> _Cost:
+    def _asked(self) -> int:
+        written = self._one.written
+        assert isinstance(written, dict)  # noqa: S101 - the caller looked
+        return sum(keyword in KEYWORDS for keyword in written)
+
+    def _told(self) -> Iterator[_Cost]:
+        """Return what telling adds for a text, a list or an object: it is written out for whatever it does not meet."""
+        if self._stops_early:
+            return
+        asked = self._asked() if isinstance(self._one.written, dict) else 1
+        for keyword in ("required", "dependentRequired"):
+            named = self._one.value_of(keyword)
+            names = named.values() if isinstance(named, dict) else [named]
+            asked += sum(len(one) for one in names if isinstance(one, list))
+        yield _by([asked * size / 5 for size in _BYTES])
+
+    def number(self) -> Iterator[_Cost]:
         """Return what they cost for a number."""
-        costs = []
         for keyword in ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"):
             bound = self._one.value_of(keyword)
             if bound is not None:
-                costs.append(_COMPARED_WHOLE if isinstance(bound, int) else _COMPARED)
+                yield _COMPARED_WHOLE if isinstance(bound, int) else _COMPARED
         factor = self._one.value_of("multipleOf")
         if isinstance(factor, int):
-            costs.append(_DIVIDED_WHOLE)
+            yield _DIVIDED_WHOLE
         elif isinstance(factor, float):
-            costs.append(_DIVIDED if factor >= _SMALL else _DIVIDED_SMALL)
+            yield _DIVIDED if factor >= _SMALL else _DIVIDED_SMALL
         whole = sum(isinstance(value, int) for value in self._values)
         broken = sum(isinstance(value, float) for value in self._values)
         if whole or broken:
             pairs = zip(_COMPARED_WHOLE.grid, _COMPARED.grid, strict=True)
-            costs.append(_by([whole * cheap + broken * dear for cheap, dear in pairs], 1))
-        return _added(costs, 0.0, 1)
+            yield _by([whole * cheap + broken * dear for cheap, dear in pairs], 1)
 
-    def text(self) -> _Cost:
+    def text(self) -> Iterator[_Cost]:
         """Return what they cost for a text."""
+        yield from self._told()
         source = self._one.value_of("pattern")
         if not isinstance(source, str):
-            return _TEXT
+            yield _TEXT
+            return
         most, pattern = self.limit("maxLength"), self._patterns[source]
-        return _by([size / 64 + pattern.cost(size if most is None else min(size, 4.0 * most)) for size in _BYTES])
+        yield _by([size / 64 + pattern.cost(size if most is None else min(size, 4.0 * most)) for size in _BYTES])
 
-    def array(self) -> _Cost:
+    def array(self) -> Iterator[_Cost]:
         """Return what they cost for a list."""
+        yield from self._told()
         compared = float(sum(_weight(value) for value in self._values if isinstance(value, list)))
+        yield _even(compared)
         if self._one.value_of("uniqueItems") is not True:
-            return _even(compared)
+            return
         below = self._one.below.get("items", {}).get("")
         kinds = below.value_of("type") if below is not None and "prefixItems" not in self._one.below else None
         names = set(kinds if isinstance(kinds, list) else [kinds])
         if not self._stops_early or not names <= _SCALARS:
-            return _by([compared + _UNIQUE + 2 * size for size in _BYTES])
+            yield _by([2 * size for size in _BYTES])
+            return
         most = self.limit("maxItems")
-        return _by([compared + _UNIQUE + (size / 2 if most is None else min(size / 2, most)) for size in _BYTES])
+        each = 12 if names == {"string"} else 5
+        yield _by([size / each if most is None else min(size / each, most / 2) for size in _BYTES])
 
-    def object(self, members: Numbers) -> _Cost:
+    def object(self, members: Numbers) -> Iterator[_Cost]:
         """Return what they cost for an object of so many members at most."""
+        yield from self._told()
         fixed = float(sum(_weight(value) for value in self._values if isinstance(value, dict)))
         for keyword in ("required", "properties", "dependentRequired", "dependentSchemas"):
             named = self._one.value_of(keyword)
@@ -409,14 +429,16 @@ class _Keywords:
         dependent = self._one.value_of("dependentRequired")
         if isinstance(dependent, dict):
             fixed += sum(len(names) for names in dependent.values() if isinstance(names, list)) / 4
-        each = 0.25 * sum(keyword in self._one.below for keyword in ("properties", "additionalProperties"))
-        return _by([fixed + each * many for many in members]) if each else _even(fixed)
+        each = 0.1 * sum(keyword in self._one.below for keyword in ("properties", "additionalProperties"))
+        yield _by([fixed + each * many for many in members]) if each else _even(fixed)
 
 
-_KINDS: Final = frozenset({"number", "string", "array", "object"})
+_KINDS: Final = frozenset({"null", "number", "string", "array", "object"})
 _SCALARS: Final = frozenset({"string", "integer", "number", "boolean", "null"})
+_TOLD: Final = 24
+"""What telling that a keyword is not met takes: 3 µs, and more the larger the value is."""
 _UNIQUE: Final = 24
-"""What asking `handlers.rules.unique` takes: 2 µs."""
+"""What asking `handlers.rules.unique` takes whatever the value is: 2 µs."""
 
 
 def _weight(value: object) -> float:
@@ -425,7 +447,7 @@ def _weight(value: object) -> float:
     while level:
         below: list[object] = []
         for one in level:
-            total += 20 if isinstance(one, float) else 1
+            total += 20 if isinstance(one, float) else 2 + (len(one) / 64 if isinstance(one, str) else 0)
             if isinstance(one, dict):
                 below += one.values()
             elif isinstance(one, list):
@@ -479,7 +501,11 @@ def _of_each(named: Sequence[tuple[int, _Costs]]) -> _Cost:
 
 def _dearest_byte(costs: _Costs, overhead: int) -> float:
     """Return what a byte of members costs at most."""
-    return max(max(cost / (least + overhead), each) for least, (cost, each) in costs.gentle)
+    number, text, *holding = costs.kinds
+    plain = [cost / (before + 1 + overhead) for cost, before in zip(number.grid, _BEFORE, strict=True)]
+    plain += [cost / (before + 1 + overhead) for cost, before in zip(text.grid[1:], _BEFORE[1:], strict=True)]
+    lines = (min(one.flat, one.steep, key=_growth) for one in holding)
+    return max(*plain, *(max(cost / (2 + overhead), each) for cost, each in lines))
 
 
 def _only_text(costs: _Costs) -> _Costs:

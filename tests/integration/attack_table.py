@@ -11,7 +11,7 @@ import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Final
 
 import jwt
@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from contracts.messages import plain
 from contracts.registry import KINDS
+from handlers.product import Rule
+from handlers.rules import compile_rules
 from tests.system import ADMIN, SECRET, System
 
 Envelope = dict[str, Any]
@@ -164,7 +166,10 @@ NO_CUSTOMERS: Final = {
 }
 
 
-TOO_MANY_STEPS: Final = "it needs too many steps"
+SLOW_RULE: Final = {"properties": {"n": {"items": {"not": {"anyOf": [{"const": -n} for n in range(1, 400)]}}}}}
+TOO_MANY_EVALUATIONS: Final = next(
+    one.problem for one in compile_rules([Rule("slow", SLOW_RULE, date(2020, 1, 1), None)]) if one is not None
+)
 SLOW_VERDICT: Final = {
     "statusCode": 200,
     "message": "Product retrieved successfully",
@@ -173,7 +178,7 @@ SLOW_VERDICT: Final = {
         "mnemonic": "GUARDED",
         "on_date": "2024-01-01",
         "is_valid": False,
-        "rules": [{"name": "slow", "holds": False, "violations": [], "problem": TOO_MANY_STEPS}],
+        "rules": [{"name": "slow", "holds": False, "violations": [], "problem": TOO_MANY_EVALUATIONS}],
     },
 }
 
@@ -1060,7 +1065,7 @@ def on_rules() -> Iterator[Attack]:
     yield Attack(of="sizes of rules", name="levels", body=rules(deep), answer=answer)
     many = {"n": list(range(300))}
     line = {"mnemonic": "GUARDED", "quantity": 1, "unit_price": "1", "attributes": many}
-    details = {"mnemonic": "GUARDED", "rule": "slow", "path": "lines.0.attributes", "reason": TOO_MANY_STEPS}
+    details = {"mnemonic": "GUARDED", "rule": "slow", "path": "lines.0.attributes", "reason": TOO_MANY_EVALUATIONS}
     yield Attack(
         of="rules that take long",
         name="by an order",
@@ -1068,7 +1073,7 @@ def on_rules() -> Iterator[Attack]:
         answer=refused(
             422,
             "BUSINESS_RULE_ERROR",
-            f"Rule 'slow' of product 'GUARDED' cannot be evaluated: {TOO_MANY_STEPS}",
+            f"Rule 'slow' of product 'GUARDED' cannot be evaluated: {TOO_MANY_EVALUATIONS}",
             **details,
         ),
         is_stored=True,
