@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from persistence.address import read_address
 from persistence.dates import use_exact_dates
-from persistence.faults import ConnectionTimeoutError, Fault, fault_of
+from persistence.faults import ConnectionTimeoutError, Fault, TooMuchAtOnceError, fault_of
 
 
 class Connection(Protocol):
@@ -152,8 +152,13 @@ async def connected(engine: AsyncEngine) -> AsyncIterator[Connection]:
 
 
 async def _give_up(borrowed: AsyncConnection, error: BaseException) -> None:
-    if not isinstance(error, Exception) or fault_of(error) in {Fault.TRANSIENT, Fault.TOO_SLOW, Fault.SCHEMA_MOVED}:
+    if not isinstance(error, Exception) or not _leaves_it_well(error):
         await borrowed.invalidate()
+
+
+def _leaves_it_well(error: Exception) -> bool:
+    """Say whether a connection may be used again after an error."""
+    return isinstance(error, TooMuchAtOnceError) or fault_of(error) in {Fault.CONFLICT, Fault.DEFECT}
 
 
 TRANSACTION_TIMEOUT: Final = "15s"
@@ -180,7 +185,7 @@ async def transaction(engine: AsyncEngine, *also: str) -> AsyncIterator[Connecti
         try:
             yield connection
         except Exception as error:
-            if fault_of(error) in {Fault.CONFLICT, Fault.DEFECT}:
+            if _leaves_it_well(error):
                 await connection.execute("rollback")
             raise
         if connection.is_in_transaction():

@@ -73,6 +73,10 @@ class UniqueConflictError(Exception):
     """An insert met rows that somebody else committed meanwhile: decide again."""
 
 
+class TooMuchAtOnceError(Exception):
+    """A batch would load more than one transaction should: try with half of it. Nothing was done, nothing failed."""
+
+
 class StaleReadError(UniqueConflictError):
     """What was read ahead of the locks had changed when they were granted: decide again."""
 
@@ -92,6 +96,8 @@ def fault_of(error: BaseException) -> Fault:
     """Say what an error means."""
     if isinstance(error, UniqueConflictError):
         return Fault.CONFLICT
+    if isinstance(error, TooMuchAtOnceError):
+        return Fault.TOO_SLOW
     if isinstance(error, DBAPIError) and error.orig is not None:
         return fault_of(error.orig.__cause__ or error.orig)
     code = getattr(error, "sqlstate", None)

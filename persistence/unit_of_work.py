@@ -23,6 +23,7 @@ from persistence.customers import EMAIL_SPACE, CustomerBatch
 from persistence.engine import Connection, Engine, transaction
 from persistence.faults import StaleReadError
 from persistence.identity_map import Journal
+from persistence.load_bound import weigh
 from persistence.name_locks import lock_names
 from persistence.orders import OrderBatch
 from persistence.outcomes import Outcome
@@ -75,7 +76,8 @@ class BatchUnitOfWork:
         """Lock and load everything that the batch's messages declared, in the one order of locks.
 
         Raises `StaleReadError` when the purge mark moved since the look-up: an outcome may have been purged between;
-        `UnknownPhaseError` when the database is in a phase that this release does not know.
+        `UnknownPhaseError` when the database is in a phase that this release does not know; `TooMuchAtOnceError` when
+        several messages together would load too much.
         """
         keys = list(declared)
         columns, any_stale = await self._read_standing(mark_seen)
@@ -92,6 +94,8 @@ class BatchUnitOfWork:
             versions=sorted({pair for key in keys for pair in key.product_versions}),
             rules=_sorted(chain.from_iterable((key.product_rules, key.products_held) for key in keys)),
         )
+        if len(keys) > 1:
+            await weigh(self._connection, products, orders, columns)
         await lock_names(
             self._connection,
             [

@@ -200,7 +200,7 @@ async def older(catalogue: PostgresCatalogue, mnemonic: str, *, version: int, it
                 select gen_random_uuid(), id, 'old ' || n, date '1990-01-01' + n, date '1990-01-01' + n
                 from changed, generate_series($2::int, $2 + $3 - 1) as n returning id)
             insert into product_version_items (version_id, ordinal, name, position, attributes)
-            select id, n, 'n', n, jsonb_build_object('x', repeat('a', 1950)) from made, generate_series(1, $4) as n
+            select id, n, 'n', n, jsonb_build_object('x', repeat('a', 1950)) from made, generate_series(0, $4 - 1) as n
             """,
             mnemonic,
             version,
@@ -272,7 +272,7 @@ async def test_a_large_product_that_fits_after_all_is_shown(postgres: PostgresCa
 async def test_many_large_products_are_loaded_a_few_at_a_time(postgres: PostgresCatalogue) -> None:
     """Of many queries for 700 KB each, the first ones are answered; the others are asked again, and answered."""
     for name in NAMES:
-        await older(postgres, name, version=1, items=350)
+        await older(postgres, name, version=1, items=175, versions=2)
     left = [Asked(GetProduct(mnemonic=name), Context(NOW, str, "caller")) for name in NAMES]
     rounds = []
     while left:
