@@ -8,8 +8,11 @@ never put back after it. Who finds another's lease waits a little for its fill, 
 down in Postgres, and cleared as soon as anybody can (`clear_recorded`); until then a reader may see the old value, at
 most `TTL_S` long. With `strict` each batch of reads asks Postgres for such keys first, and loads them.
 
-**A value counts only in the server that it was filled in.** A server that was restarted from its disk, or a replica
-that took over, may have values whose clearing it never heard of; so each value carries the `run_id` of its server.
+**A value counts only in the server that it was filled in, and while that is the primary.** A server that was restarted
+from its disk, or a replica that took over, may have values and leases whose clearing it never heard of; so each carries
+the `run_id` of its server and the `master_replid`, which every fail-over changes. A server that is no primary any more
+answers nothing, and whatever fails drops the connections. Before it knows, what is cleared there may still stand in the
+new primary: what was cleared within `DOUBT_S` before a failure is cleared once more after it.
 
 Without Redis everything is loaded. Value and lease of a name share a hash slot, and no call touches two names in a
 cluster.
@@ -19,6 +22,7 @@ import asyncio
 import hashlib
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -28,23 +32,31 @@ from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from contracts.envelope import MAX_REPLY_BYTES
 from persistence.engine import Engine, connected
-from persistence.redis_client import CALL_TIMEOUT_S, RedisClient
+from persistence.redis_client import CALL_TIMEOUT_S, ON_PRIMARY, RedisClient, drop_connections
 
 TTL_S: Final = 1800
 LEASE_MS: Final = 5_000
 AWAIT_PAUSES_S: Final = (0.005, 0.01, 0.02, 0.04, 0.08)
 """How long somebody else's fill is waited for: a load takes a few milliseconds."""
+DOUBT_S: Final = 60.0
+"""How long an old primary may take the writes of connections that stayed open, before it hears of the new one."""
+MAX_DOUBTFUL: Final = 10_000
+"""Keys remembered for that."""
 BREAK_S: Final = 1.0
 """How long Redis is left alone after it failed: an outage costs one call a second, not one a batch."""
 
 Argument = bytes | str | int
 Load = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
 
-_RUN: Final = """
+_RUN: Final = (
+    ON_PRIMARY
+    + """
 local info = redis.pcall('INFO', 'server')
 local run = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
-local mark = ',"redis_run":"' .. run .. '"}'
+local term = type(replication) == 'string' and string.match(replication, 'master_replid:(%x+)') or ''
+local mark = ',"redis_run":"' .. run .. '-' .. term .. '"}'
 """
+)
 # KEYS: value and lease of each name. ARGV: token, milliseconds. Returns for each name its value, 1 (the lease is ours
 # now) or 0 (it is somebody else's).
 _LOOK: Final = (
@@ -55,7 +67,7 @@ for at = 1, #KEYS, 2 do
   local value = redis.call('GET', KEYS[at])
   if value and string.sub(value, -#mark) == mark then
     answers[#answers + 1] = string.sub(value, 1, -#mark - 1) .. '}'
-  elseif redis.call('SET', KEYS[at + 1], ARGV[1], 'NX', 'PX', ARGV[2]) then
+  elseif redis.call('SET', KEYS[at + 1], ARGV[1] .. mark, 'NX', 'PX', ARGV[2]) then
     answers[#answers + 1] = 1
   else
     answers[#answers + 1] = 0
@@ -71,7 +83,7 @@ _FILL: Final = (
     + """
 local filled = 0
 for at = 1, #KEYS, 2 do
-  if redis.call('GET', KEYS[at + 1]) == ARGV[1] then
+  if redis.call('GET', KEYS[at + 1]) == ARGV[1] .. mark then
     redis.call('DEL', KEYS[at + 1])
     local value = ARGV[2 + (at + 1) / 2]
     if value ~= '' then
@@ -83,7 +95,7 @@ end
 return filled
 """
 )
-_CLEAR: Final = "for at = 1, #KEYS do redis.call('DEL', KEYS[at]) end"
+_CLEAR: Final = ON_PRIMARY + "for at = 1, #KEYS do redis.call('DEL', KEYS[at]) end"
 _SHA: Final = {
     script: hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest() for script in (_LOOK, _FILL, _CLEAR)
 }
@@ -140,6 +152,26 @@ class _Breaker:
         self._closed_at = self._clock() + BREAK_S
 
 
+class _Recent:
+    """Keys that were cleared a short time ago."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._keys: deque[tuple[float, str]] = deque(maxlen=MAX_DOUBTFUL)
+
+    def note(self, keys: Iterable[str]) -> None:
+        """Remember these."""
+        now = self._clock()
+        self._keys.extend((now, key) for key in keys)
+
+    def take(self) -> set[str]:
+        """Give out the keys of the last `DOUBT_S`, and forget all."""
+        since = self._clock() - DOUBT_S
+        found = {key for at, key in self._keys if at >= since}
+        self._keys.clear()
+        return found
+
+
 @dataclass(slots=True)
 class _Looked:
     """What a look into Redis told."""
@@ -169,6 +201,9 @@ class RedisCache:
         self._strict = strict
         self._reading = _Breaker(clock)
         self._clearing = _Breaker(clock)
+        self._cleared = _Recent(clock)
+        self._again: set[str] = set()
+        """Keys that may have been cleared in a server that was lost since."""
 
     # Reading -------------------------------------------------------------------------------------------------------
     async def get_many(self, space: str, names: Sequence[str], load: Load) -> Mapping[str, bytes]:
@@ -266,10 +301,11 @@ class RedisCache:
             return
         if not self._clearing.is_open:
             try:
-                await self._clear(keys)
+                await self._clear([*keys, *self._again])
             except _FAILURES:
                 self._clearing.trip()
             else:
+                self._cleared.note(keys)
                 return
         if self._watch is not None:
             self._watch.on_cache_delayed(len(keys))
@@ -283,6 +319,12 @@ class RedisCache:
         """
         if self._redis is None or self._clearing.is_open:
             return 0
+        if self._again:
+            try:
+                await self._clear(list(self._again))
+            except _FAILURES:
+                self._clearing.trip()
+                return 0
         async with connected(self._primary) as connection:
             rows = await connection.fetch(_OLDEST, at_most)
             if not rows:
@@ -298,6 +340,7 @@ class RedisCache:
 
     async def _clear(self, keys: Sequence[str]) -> None:
         await self._run(_CLEAR, [_pair(key) for key in keys], [])
+        self._again.difference_update(keys)
 
     async def close(self) -> None:
         """Close the connections to Redis."""
@@ -314,14 +357,20 @@ class RedisCache:
     ) -> Sequence[Any]:
         """Run a script over the keys of all names: in one call, in a cluster in one a name. `own`: an argument a name.
 
-        Raises one of `_FAILURES` within half a second.
+        Raises one of `_FAILURES` within half a second; then the next call connects anew.
         """
-        async with asyncio.timeout(CALL_TIMEOUT_S):
-            if not isinstance(self._redis, RedisCluster):
-                answers = [await self._call(script, pairs, [*shared, *own])]
-            else:
-                calls = (self._call(script, [pair], [*shared, *own[at : at + 1]]) for at, pair in enumerate(pairs))
-                answers = await asyncio.gather(*calls)
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                if not isinstance(self._redis, RedisCluster):
+                    answers = [await self._call(script, pairs, [*shared, *own])]
+                else:
+                    calls = (self._call(script, [pair], [*shared, *own[at : at + 1]]) for at, pair in enumerate(pairs))
+                    answers = await asyncio.gather(*calls)
+        except _FAILURES:
+            self._again |= self._cleared.take()
+            if self._redis is not None:
+                await drop_connections(self._redis)
+            raise
         return [one for answer in answers if isinstance(answer, list) for one in answer]
 
     async def _call(self, script: str, pairs: Iterable[tuple[str, str]], args: Sequence[Argument]) -> object:

@@ -22,7 +22,7 @@ from typing import Final, NamedTuple
 import orjson
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
-from persistence.redis_client import create_redis
+from persistence.redis_client import ON_PRIMARY, create_redis, drop_connections
 
 KEEP_MS: Final = 3_600_000
 """How long a request is remembered, by the log's time: a redelivery after a longer time is not recognised."""
@@ -59,7 +59,9 @@ class RedisAwayError(Exception):
 # request costs a few calls of O(log n); only where accepted ones stand on both sides of it are the runs between them
 # looked at. The span in which a refused request was blocked is known for the rest of the batch, until something is
 # accepted: a flood of refusals costs one look-up each, and writes nothing.
-_SCRIPT: Final = """
+_SCRIPT: Final = (
+    ON_PRIMARY
+    + """
 local function score(number) return string.format('%.0f', number) end
 
 -- When would a request of time t pass? t itself, if it passes now. What blocks a time are the runs that begin less than
@@ -138,6 +140,7 @@ for k, caller in ipairs(cjson.decode(ARGV[1])) do
 end
 return refused
 """
+)
 
 
 class RedisWindows:
@@ -146,12 +149,15 @@ class RedisWindows:
     Every key has the same hash tag, so that one script may touch all of a batch's callers in a cluster. Keys hold a
     digest of the caller, never its name, and expire an hour after the last accepted request. Nothing is connected
     before the first call. A call that fails is made once more: it may have been this process that was late, or a
-    connection that broke unseen, and what is charged already is not charged again.
+    connection that broke unseen or leads to a server that is no primary any more, and what is charged already is not
+    charged again.
     """
 
     def __init__(self, url: str, prefix: str) -> None:
         """Take the server's URL, and what the names of this deployment's keys begin with."""
         self._redis = create_redis(url)
+        self.failures = 0
+        """How often a try failed, were the call made once more with success: by another server, perhaps."""
         self._tag = f"{{{prefix}:rate}}:"
         self._sha = hashlib.sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -201,5 +207,7 @@ class RedisWindows:
                 except NoScriptError:  # a new server, or one that was restarted: EVAL makes it known again
                     found = await self._redis.eval(_SCRIPT, len(keys), *keys, callers, KEEP_MS)
         except (RedisError, RedisClusterException, OSError) as error:
+            self.failures += 1
+            await drop_connections(self._redis)
             raise RedisAwayError(f"{type(error).__name__}: {error}") from error
         return found

@@ -1,7 +1,9 @@
 """Connections to Redis, or to a Redis Cluster, that never hold a batch up for long: nothing rests on Redis."""
 
+import asyncio
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -24,6 +26,16 @@ _OF_TLS: Final = "ssl_"
 _BOOLEAN: Final = frozenset({"true", "false", "yes", "no", "1", "0", "t", "f", "y", "n"})
 
 
+ON_PRIMARY: Final = """
+local replication = redis.pcall('INFO', 'replication')
+if type(replication) == 'string' and string.find(replication, 'role:slave', 1, true) then
+  return redis.error_reply('READONLY this server is not the primary any more')
+end
+"""
+"""Begins each script. After a fail-over the connections to the old primary may stay open: it answers reads as it did,
+and takes no writes, or takes them for itself alone where it is set up so."""
+
+
 class RedisUrlError(ValueError):
     """No URL that can be used; the text is one line, names the option, and holds nothing of user, password or host."""
 
@@ -43,6 +55,19 @@ def create_redis(url: str) -> RedisClient:
     if scheme.endswith("+cluster"):
         return RedisCluster.from_url(f"{scheme.removesuffix('+cluster')}://{rest}", **options)
     return Redis.from_url(url, **options)
+
+
+async def drop_connections(client: RedisClient) -> None:
+    """Let the next call connect anew: where a server refuses (READONLY, LOADING …), another may be in its place.
+
+    Raises nothing. A call that is under way keeps its connection.
+    """
+    with suppress(Exception):
+        async with asyncio.timeout(CALL_TIMEOUT_S):
+            if isinstance(client, RedisCluster):
+                await client.aclose()  # it is set up anew by the next call
+            else:
+                await client.connection_pool.disconnect(inuse_connections=False)
 
 
 def check_redis_url(url: str) -> None:

@@ -110,6 +110,7 @@ class Shared:
         self.is_there = True
         self.asked: list[list[str]] = []
         self.pings = 0
+        self.failures = 0
         self.closed = False
         self.waits: dict[str, int] = {}
 

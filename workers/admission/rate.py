@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 from persistence.rate_limits import Charge, Limit, RedisAwayError
-from workers.admission.rate_window import LocalWindows
+from workers.admission.rate_window import MAX_REMEMBERED, LocalWindows
 
 __all__ = ["Charge", "RateLimit", "SharedWindows", "Verdict"]
 
@@ -27,6 +29,11 @@ class Verdict(NamedTuple):
 
 class SharedWindows(Protocol):
     """What all replicas share; `persistence.rate_limits.RedisWindows` is one. All of it raises `RedisAwayError`."""
+
+    @property
+    def failures(self) -> int:
+        """How often a try failed so far: whoever answers after it may not know what was charged before."""
+        ...
 
     async def judge(self, charges: Sequence[Charge], limits: Sequence[Limit]) -> Sequence[int]:
         """Charge what passes; return for each request after how many ms it would pass, 0 if it does."""
@@ -52,7 +59,8 @@ class RateLimit:
     `overrides` are limits of single callers, named by `sub` or (which comes first) by `Identity.caller`; 0 means
     without limit, and such a caller costs no call. Redis is asked once a batch. When it fails, that batch is judged
     here, and so are the following ones, without waiting for it: it is probed beside them, at most once a second, and
-    asked again once it answers.
+    asked again once it answers. What Redis let pass before counts here; and for a window after a failure a request must
+    pass both: what was let pass here is not known there, and what was charged there may be lost with its server.
     `on_fallback` is called for every batch judged here, `on_away` with the reason each time that Redis is lost.
     """
 
@@ -69,6 +77,9 @@ class RateLimit:
     ) -> None:
         self._shared = shared
         self._local = LocalWindows()
+        self._passed = _Passed(window_s, clock)
+        self._both_until = float("-inf")
+        self._failures = 0
         self._rule = _rule(limit, window_s)
         self._overrides = {caller: _rule(requests, window_s) for caller, requests in overrides.items()}
         self._on_fallback = on_fallback
@@ -105,15 +116,37 @@ class RateLimit:
         return rule or self._overrides.get(caller.partition("\n")[2], self._rule)
 
     async def _judge(self, charges: Sequence[Charge], limits: Sequence[Limit]) -> Sequence[int]:
-        if self._shared is not None and self._is_there(self._shared):
+        shared = self._shared
+        if shared is not None and self._is_there(shared):
             try:
-                return await self._shared.judge(charges, limits)
+                waits = await shared.judge(charges, limits)
             except RedisAwayError as error:
                 self._probe_at = self._clock() + _PROBE_EVERY_S
                 if self._on_away is not None:
                     self._on_away(str(error))
+            else:
+                if shared.failures != self._failures:
+                    self._doubt(shared.failures)
+                return self._judge_both(charges, limits, waits)
         self._on_fallback()
+        self._doubt(shared.failures if shared is not None else 0)
         return self._local.judge(charges, limits)
+
+    def _judge_both(self, charges: Sequence[Charge], limits: Sequence[Limit], waits: Sequence[int]) -> Sequence[int]:
+        """Remember what Redis let pass; soon after an outage judge that here as well."""
+        passed = [(one, limit) for one, limit, wait in zip(charges, limits, waits, strict=True) if not wait]
+        if self._clock() >= self._both_until:
+            self._passed.note(passed)
+            return waits
+        own = iter(self._local.judge([one for one, _ in passed], [limit for _, limit in passed]))
+        return [wait or next(own) for wait in waits]
+
+    def _doubt(self, failures: int) -> None:
+        """Let what Redis has let pass count here, for the length of a window from now."""
+        self._failures = failures
+        self._both_until = self._clock() + self._rule.allowed.window_s
+        for charge, limit in self._passed.take():
+            self._local.judge([charge], [limit])
 
     def _is_there(self, shared: SharedWindows) -> bool:
         """Tell whether Redis answered when it was asked last; see to it that it is asked again."""
@@ -130,6 +163,30 @@ class RateLimit:
             self._probe_at = self._clock() + _PROBE_EVERY_S
         else:
             self._probe_at = None
+
+
+class _Passed:
+    """What Redis let pass within the length of a window, by this process's clock: kept as it came, a batch a step."""
+
+    def __init__(self, window_s: float, clock: Callable[[], float]) -> None:
+        self._window_s = window_s
+        self._clock = clock
+        self._batches: deque[tuple[float, Sequence[tuple[Charge, Limit]]]] = deque()
+        self._count = 0
+
+    def note(self, passed: Sequence[tuple[Charge, Limit]]) -> None:
+        """Remember these, and forget what is older than a window, or too much."""
+        now = self._clock()
+        if passed := [one for one in passed if one[1].requests <= MAX_REMEMBERED]:  # no more are judged here either
+            self._batches.append((now, passed))
+            self._count += len(passed)
+        while self._batches and (self._batches[0][0] < now - self._window_s or self._count > MAX_REMEMBERED):
+            self._count -= len(self._batches.popleft()[1])
+
+    def take(self) -> Iterator[tuple[Charge, Limit]]:
+        """Give all of them out, and forget them."""
+        batches, self._batches, self._count = self._batches, deque(), 0
+        return chain.from_iterable(passed for _, passed in batches)
 
 
 def _rule(requests: int, window_s: int) -> _Rule:

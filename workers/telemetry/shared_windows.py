@@ -15,6 +15,11 @@ class WatchedWindows:
         self._windows = windows
         self._watching = watching
 
+    @property
+    def failures(self) -> int:
+        """How often a try failed so far."""
+        return self._windows.failures
+
     async def judge(self, charges: Sequence[Charge], limits: Sequence[Limit]) -> Sequence[int]:
         """Judge requests. Raises `RedisAwayError`."""
         started = time.perf_counter()
