@@ -205,3 +205,29 @@ async def acknowledge(system: System, topic: str, offset: int) -> None:
         await consumer.commit({TopicPartition(topic, 0): offset})
     finally:
         await consumer.stop()
+
+
+async def test_rules_that_are_not_evaluated(system: System) -> None:
+    """Stored rules that would not be accepted now are listed by product and name; all others are not."""
+    await system.start()
+    rules = [
+        {"name": "good", "parameters": {"type": "object"}, "start_date": "2020-01-01"},
+        {"name": "dear", "parameters": {}, "start_date": "2020-01-01"},
+    ]
+    for mnemonic in ("DEAR", "GOOD"):
+        for kind, payload in (
+            ("create_product", {"mnemonic": mnemonic, "overview": ""}),
+            ("set_validation_rules", {"mnemonic": mnemonic, "rules": rules}),
+        ):
+            version = {"version": 2} if kind == "create_product" else {}
+            sent = await system.send("commands", {"kind": kind, "payload": payload} | version)
+            assert (await system.reply(sent)).status < 300
+    assert "those of 2 products can be evaluated" in (await catalog(system, "doctor")).out
+    await system.fetch(
+        """update validation_instances set parameters = '{"not": {"pattern": "(?=x)"}}' where name = 'dear'
+        and product_id = (select id from products where mnemonic = 'DEAR')"""
+    )
+    told = " ".join((await catalog(system, "doctor", COLUMNS="400")).out.split())
+    assert "rule 'dear' of product 'DEAR' is not evaluated: a pattern is not supported" in told
+    assert "rule 'good'" not in told
+    assert "product 'GOOD'" not in told

@@ -19,6 +19,7 @@ from workers.doctor.data import examine_data
 from workers.doctor.database import examine_database
 from workers.doctor.findings import Finding, Level, failing, ok, warning
 from workers.doctor.restore import Case, Restore
+from workers.doctor.rules import examine_rules
 from workers.doctor.settings import examine_settings
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.log_reader import LogReader, NoSuchTopicError
@@ -47,6 +48,9 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
             yield finding
         if database_fit:
             async for finding in examine_data(engine):
+                yield finding
+        if database_fit:
+            async for finding in _rules(engine):
                 yield finding
         async for finding in _kafka(settings, engine if database_fit else None):
             yield finding
@@ -90,6 +94,16 @@ async def _database(engine: Engine, settings: Settings) -> AsyncIterator[Finding
         if fault_of(error) is Fault.DEFECT:
             raise
         yield failing("database", f"it cannot be used: {cause_of(error)}", "is DATABASE_URL right?")
+
+
+async def _rules(engine: Engine) -> AsyncIterator[Finding]:
+    try:
+        async for finding in examine_rules(engine):
+            yield finding
+    except Exception as error:
+        if fault_of(error) is Fault.DEFECT:
+            raise
+        yield failing("rules", f"they cannot be read ({type(error).__name__})")
 
 
 async def _kafka(settings: Settings, engine: Engine | None) -> AsyncIterator[Finding]:
