@@ -107,6 +107,8 @@ Role = Literal["commands", "queries"]
 LEAST_FOR_QUERIES: Final = 3
 """Connections of a worker that answers queries: for what may take long, for look-ups by key, and for the look-up that
 tells whether the database is slow."""
+MOST_LOOK_UPS: Final = 8
+"""Statements for look-ups by key at once: each answers many, and may have many megabytes in hand."""
 
 _log = structlog.get_logger(__name__)
 
@@ -472,7 +474,7 @@ async def run_query_worker(settings: Settings) -> int:
         parts.watching,
         new_id,
         Places(connections // 2),
-        asyncio.Semaphore(connections - connections // 2 - 1),
+        asyncio.Semaphore(min(connections - connections // 2 - 1, MOST_LOOK_UPS)),
     )
     return await worker.run(_assemble(parts, jobs=_jobs(parts), databases=databases), _announce(settings))
 
