@@ -32,10 +32,11 @@ class Cache(Protocol):
 
     async def get_many(
         self, space: str, names: Sequence[str], load: Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
-    ) -> Mapping[str, bytes]:
+    ) -> Mapping[str, bytes | None]:
         """Find what is shown by these names of a space (`product:mnemonic`); loads, from the primary, what it lacks.
 
-        What `load` does not return does not exist, and is not kept.
+        What `load` does not return does not exist, and is not kept. None: those before it are as much as is read at
+        once, ask again.
         """
         ...
 

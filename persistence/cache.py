@@ -36,6 +36,10 @@ from persistence.redis_client import CALL_TIMEOUT_S, ON_PRIMARY, RedisClient, dr
 
 TTL_S: Final = 1800
 LEASE_MS: Final = 5_000
+BYTES_AT_ONCE: Final = 8 * 1024 * 1024
+"""How many bytes of values are read at once, the last one apart: a batch may ask for hundreds of the largest."""
+NAMES_AT_ONCE: Final = 16
+"""In a cluster each name is a call of its own: so many together, until these are enough bytes."""
 AWAIT_PAUSES_S: Final = (0.005, 0.01, 0.02, 0.04, 0.08)
 """How long somebody else's fill is waited for: a load takes a few milliseconds."""
 DOUBT_S: Final = 60.0
@@ -57,15 +61,19 @@ local term = type(replication) == 'string' and string.match(replication, 'master
 local mark = ',"redis_run":"' .. run .. '-' .. term .. '"}'
 """
 )
-# KEYS: value and lease of each name. ARGV: token, milliseconds. Returns for each name its value, 1 (the lease is ours
-# now) or 0 (it is somebody else's).
+# KEYS: value and lease of each name. ARGV: token, milliseconds, bytes. Returns for each name its value, 1 (the lease is
+# ours now), 0 (it is somebody else's) or 2 (it was not looked at, as the values before it are more bytes than that).
 _LOOK: Final = (
     _RUN
     + """
 local answers = {}
+local bytes = 0
 for at = 1, #KEYS, 2 do
-  local value = redis.call('GET', KEYS[at])
-  if value and string.sub(value, -#mark) == mark then
+  local value = bytes <= tonumber(ARGV[3]) and redis.call('GET', KEYS[at])
+  if bytes > tonumber(ARGV[3]) then
+    answers[#answers + 1] = 2
+  elseif value and string.sub(value, -#mark) == mark then
+    bytes = bytes + #value
     answers[#answers + 1] = string.sub(value, 1, -#mark - 1) .. '}'
   elseif redis.call('SET', KEYS[at + 1], ARGV[1] .. mark, 'NX', 'PX', ARGV[2]) then
     answers[#answers + 1] = 1
@@ -181,6 +189,20 @@ class _Looked:
     """Absent; the lease is ours."""
     busy: list[str]
     """Absent; somebody else is about to fill it."""
+    later: list[str]
+    """Not looked at: what was found before it is enough at once."""
+
+
+def _take(looked: _Looked, names: Sequence[str], answers: Sequence[Any]) -> int:
+    """Take in what a look answered; returns the bytes of the values."""
+    taken = 0
+    for name, answer in zip(names, answers, strict=True):
+        if isinstance(answer, bytes):
+            looked.found[name] = answer
+            taken += len(answer)
+        else:
+            (looked.busy, looked.leased, looked.later)[answer].append(name)
+    return taken
 
 
 class RedisCache:
@@ -206,8 +228,10 @@ class RedisCache:
         """Keys that may have been cleared in a server that was lost since."""
 
     # Reading -------------------------------------------------------------------------------------------------------
-    async def get_many(self, space: str, names: Sequence[str], load: Load) -> Mapping[str, bytes]:
+    async def get_many(self, space: str, names: Sequence[str], load: Load) -> Mapping[str, bytes | None]:
         """Find values, load and keep what is not there; one call to Redis where all is, two where something is not.
+
+        None: those before it are as much as is read at once.
 
         `load` reads the primary, and returns JSON objects. Raises whatever it raises, and where `strict` what asking
         Postgres raises; Redis being away raises nothing.
@@ -220,8 +244,8 @@ class RedisCache:
         if looked is None:
             return await load(names)
         if self._watch is not None:
-            self._watch.on_cache_read(len(looked.found), len(names) - len(looked.found))
-        found = looked.found
+            self._watch.on_cache_read(len(looked.found), len(names) - len(looked.found) - len(looked.later))
+        found: dict[str, bytes | None] = {**looked.found, **dict.fromkeys(looked.later)}
         if looked.leased or barred:
             found.update(await self._load(space, looked.leased, barred, token, load))
         if looked.busy:
@@ -241,9 +265,9 @@ class RedisCache:
                 await self._fill(space, leased, token, [b"" if len(one) > MAX_REPLY_BYTES else one for one in bodies])
         return loaded
 
-    async def _await_fills(self, space: str, names: Sequence[str], load: Load) -> Mapping[str, bytes]:
+    async def _await_fills(self, space: str, names: Sequence[str], load: Load) -> Mapping[str, bytes | None]:
         """Wait for the fills of others; load what does not come, and keep it where the lease has become ours."""
-        found: dict[str, bytes] = {}
+        found: dict[str, bytes | None] = {}
         waiting = list(names)
         for pause_s in AWAIT_PAUSES_S:
             await asyncio.sleep(pause_s)
@@ -252,6 +276,7 @@ class RedisCache:
             if looked is None:
                 break
             found.update(looked.found)
+            found.update(dict.fromkeys(looked.later))
             if looked.leased:
                 found.update(await self._load(space, looked.leased, (), token, load))
             waiting = looked.busy
@@ -262,19 +287,23 @@ class RedisCache:
 
     async def _look(self, space: str, names: Sequence[str], token: str) -> _Looked | None:
         """Read values, and take the lease of each that is not there; None where Redis is away."""
-        looked = _Looked({}, [], [])
+        looked = _Looked({}, [], [], [])
         if not names:
             return looked
-        try:
-            answers = await self._run(_LOOK, _pairs(space, names), [token, LEASE_MS])
-        except _FAILURES:
-            self._reading.trip()
-            return None
-        for name, answer in zip(names, answers, strict=True):
-            if isinstance(answer, bytes):
-                looked.found[name] = answer
-            else:
-                (looked.leased if answer else looked.busy).append(name)
+        bytes_left, at_once = BYTES_AT_ONCE, len(names)
+        if isinstance(self._redis, RedisCluster):
+            at_once = NAMES_AT_ONCE
+        for at in range(0, len(names), at_once):
+            if bytes_left < 0:
+                looked.later += names[at:]
+                break
+            some = names[at : at + at_once]
+            try:
+                answers = await self._run(_LOOK, _pairs(space, some), [token, LEASE_MS, bytes_left])
+            except _FAILURES:
+                self._reading.trip()
+                return None
+            bytes_left -= _take(looked, some, answers)
         return looked
 
     async def _fill(self, space: str, names: Sequence[str], token: str, bodies: Sequence[bytes]) -> None:

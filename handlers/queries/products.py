@@ -91,7 +91,8 @@ class _Shelf:
             for mnemonic in mnemonics:
                 self._by_mnemonic.pop(mnemonic, None)
             cached = await self._readers.cache.get_many(PRODUCT_SPACE, mnemonics, self._load)
-            self._by_mnemonic.update(cached)
+            for mnemonic, body in cached.items():
+                self._by_mnemonic[mnemonic] = body if body is not None else _Later.LATER
         if ids:
             found = await self._readers.products.get_many_by_id(ids)
             self._by_id.update({one: _shown(found[one]) if one in found else None for one in ids})

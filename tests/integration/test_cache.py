@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from contracts.envelope import MAX_REPLY_BYTES
-from persistence.cache import BREAK_S, TTL_S, RedisCache, cache_key
+from persistence.cache import BREAK_S, BYTES_AT_ONCE, NAMES_AT_ONCE, TTL_S, RedisCache, cache_key
 from persistence.engine import Engine, PoolSettings, connected, create_engine
 from persistence.redis_client import RedisClient, create_redis
 from tests.integration.postgres_catalogue import PostgresCatalogue
@@ -61,9 +61,9 @@ class Source:
         return sum(map(len, self.loads))
 
 
-def versions(found: Mapping[str, bytes]) -> dict[str, int]:
+def versions(found: Mapping[str, bytes | None]) -> dict[str, int]:
     """Read what was found."""
-    return {name: orjson.loads(value)["version"] for name, value in found.items()}
+    return {name: orjson.loads(value or b"null")["version"] for name, value in found.items()}
 
 
 @pytest.fixture
@@ -384,7 +384,39 @@ async def test_a_cluster(engine: Engine, tmp_path: Path, name: str) -> None:
         await cache.clear([cache_key(SPACE, one) for one in names])
         assert set(versions(await cache.get_many(SPACE, names, source.load)).values()) == {100}
         assert await keys_written_down(engine) == []
+        await large_values_are_read_a_few_at_a_time(cache, name)
         await cache.close()
+
+
+async def large_values_are_read_a_few_at_a_time(cache: RedisCache, name: str) -> None:
+    """Fill a cache with more than may be read at once, and read it."""
+    names = [f"{name} large {n}" for n in range(40)]
+    body = orjson.dumps({"version": 1, "x": "a" * 700_000})
+
+    async def load(asked: Sequence[str]) -> Mapping[str, bytes]:
+        return dict.fromkeys(asked, body)
+
+    for one in names:
+        await cache.get_many(SPACE, [one], load)
+    left, rounds = names, 0
+    while left:
+        found = await cache.get_many(SPACE, left, unused)
+        assert found[left[0]] == body
+        read = [one for one in left if found[one] is not None]
+        assert len(read) * len(body) <= BYTES_AT_ONCE + NAMES_AT_ONCE * len(body)
+        left = [one for one in left if found[one] is None]
+        rounds += 1
+    assert rounds > 1
+
+
+async def unused(names: Sequence[str]) -> Mapping[str, bytes]:
+    """Load nothing: all is there."""
+    raise AssertionError(names)
+
+
+async def test_large_values_are_read_a_few_at_a_time(cache: RedisCache, name: str) -> None:
+    """Products at their limit do not come in one piece: the first always comes, the others are asked for again."""
+    await large_values_are_read_a_few_at_a_time(cache, name)
 
 
 # Readers and writers -------------------------------------------------------------------------------------------------

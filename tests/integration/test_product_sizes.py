@@ -1,6 +1,7 @@
 """A product is at most 768 KiB as `get_product` shows it, whatever makes it larger and whoever kept it before."""
 
 import random
+import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import date, timedelta
 from typing import Any, Final
@@ -15,13 +16,15 @@ from handlers.queries.asked import Asked
 from handlers.queries.products import get_products
 from handlers.result import Success
 from persistence import product_queries
+from persistence.cache import RedisCache
 from persistence.engine import Engine, PoolSettings, connected, create_engine
+from persistence.redis_client import create_redis
 from tests.in_memory.unit_of_work import NOW, Asking, Catalogue, InMemoryCatalogue
 from tests.integration.postgres_catalogue import PostgresCatalogue
 from tests.integration.test_product_repository import create, delete, end, rule, statuses, update
+from tests.servers import Servers
 
 FIRST_DAY: Final = date(2020, 1, 1)
-NAMES: Final = [f"P{number}" for number in range(14)]
 
 
 @pytest.fixture
@@ -269,11 +272,17 @@ async def test_a_large_product_that_fits_after_all_is_shown(postgres: PostgresCa
     assert await kept(postgres) == before < MAX_SHOWN_BYTES
 
 
-async def test_many_large_products_are_loaded_a_few_at_a_time(postgres: PostgresCatalogue) -> None:
+@pytest.mark.parametrize("cached", [False, True])
+async def test_many_large_products_are_loaded_a_few_at_a_time(engine: Engine, stack: Servers, cached: bool) -> None:
     """Of many queries for 700 KB each, the first ones are answered; the others are asked again, and answered."""
-    for name in NAMES:
+    cache = RedisCache(create_redis(stack.env.redis_url), engine)
+    postgres = PostgresCatalogue(engine, cache)
+    names = [f"P{secrets.token_hex(8).upper()}" for _ in range(14)]
+    for name in names:
         await older(postgres, name, version=1, items=175, versions=2)
-    left = [Asked(GetProduct(mnemonic=name), Context(NOW, str, "caller")) for name in NAMES]
+        if cached:
+            await shown(postgres, name)
+    left = [Asked(GetProduct(mnemonic=name), Context(NOW, str, "caller")) for name in names]
     rounds = []
     while left:
         answers = await get_products(left, postgres.readers)
@@ -285,3 +294,4 @@ async def test_many_large_products_are_loaded_a_few_at_a_time(postgres: Postgres
         left = left[len(answers) :]
     assert max(rounds) * 700_000 < product_queries.BYTES_AT_ONCE + 1_000_000
     assert len(rounds) == 2
+    await cache.close()
