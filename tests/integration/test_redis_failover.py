@@ -120,7 +120,7 @@ class Clock:
 async def shown(cache: RedisCache, source: Source) -> int:
     """Read the version, as a query does."""
     found = await cache.get_many(SPACE, [NAME], source.load)
-    return int(orjson.loads(found[NAME])["version"])
+    return int(orjson.loads(found[NAME] or b"null")["version"])
 
 
 @pytest.mark.parametrize("reachable", [True, False])
