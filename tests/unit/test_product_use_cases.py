@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import date
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from contracts.kinds import Keys
 from contracts.products import COMMANDS as PRODUCT_COMMANDS
 from handlers.commands import COMMANDS
 from handlers.product import Rule
+from handlers.queries import products as product_queries
+from handlers.rules import Spending
 from persistence.identity_map import UndeclaredKeyError
 from tests.in_memory.declared import Declared
 from tests.in_memory.unit_of_work import Answer, Circumstances, InMemoryCatalogue, read
@@ -515,6 +518,16 @@ async def test_get(catalogue: InMemoryCatalogue) -> None:
     missing = await catalogue.ask("get_product", {"product_id": unknown})
     assert missing["message"] == f"Product with id '{unknown}' not found"
     assert refused(missing) == (404, "PRODUCT_NOT_FOUND", {"product_id": unknown})
+
+
+async def test_data_that_takes_too_long(catalogue: InMemoryCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    """422 QUERY_TOO_EXPENSIVE names the rule at which the time was used up, and the data."""
+    await catalogue.apply(CREATE, ("set_validation_rules", {"mnemonic": "A", "rules": [COLOUR]}))
+    monkeypatch.setattr(product_queries, "Spending", partial(Spending, evaluating_s=0.0))
+    answer = await catalogue.ask("validate_product_data", {"mnemonic": "A", "data": {"colour": "red"}})
+    status, error_code, details = refused(answer)
+    assert (status, error_code) == (422, "QUERY_TOO_EXPENSIVE")
+    assert (details["mnemonic"], details["field"], details["rule"]) == ("A", "data", COLOUR["name"])
 
 
 @pytest.mark.parametrize("payload", [{}, {"mnemonic": "A", "product_id": PRODUCT["id"]}, {"mnemonic": None}])

@@ -185,6 +185,10 @@ AT_THE_LIMIT: Final[Mapping[str, tuple[Callable[[int], Schema], Schema | Callabl
         lambda n: {"properties": {"a": {"allOf": [{"uniqueItems": True}] * n}}},
         {"a": [[one] for one in range(330)]},
     ),
+    "uniqueItems of long lists": (
+        lambda n: {"properties": {"a": {"allOf": [{"uniqueItems": True}] * n}}},
+        {"a": [[1.5] * 32 + [one] for one in range(15)]},
+    ),
     "uniqueItems of nested items": (
         lambda n: {"properties": {"a": {"allOf": [{"uniqueItems": True}] * n}}},
         {"a": [{"a": [one, {}]} for one in range(120)]},

@@ -114,6 +114,64 @@ async def test_patterns_are_ecmascript() -> None:
         assert (await judge(schema, {"a": other})).violations, pattern
 
 
+OTHER_DIALECTS = r"""
+\Aa a\z a\Z \h \R \X \G \K \Qa.b\E \x{41} \U00000041 \<a\> \a \e \_ \j
+(?P<n>a) (?P=n) (?i)a (?x)a (?s-i:a) (?i:a) (?>a) (?|a|b) (?#a) (?<n>a)(?<n>b) (?'n'a)
+[[:alpha:]] [a&&b] [a-z&&[^b]] [a--b] [a~~b] [[a-z]b] [[.a.]] [\w-z] [z-a] [a-\d] [^]]
+a++ a*+ a?+ a{1,2}+ a** a{,3} a{ a{1 {1} *a + ? ^* \b+ a{2,1}
+(a a) [a ] } a] \ \p{Greek} \p{IsAlpha} \pL \p{^L} \p{L \u12 \x4 \u{110000} \ud800 \c1 \01
+\8 \1 \k<n> (?=a) (?!a) (?<=a) (?<!a)
+""".split()  # noqa: SIM905 - so many patterns read best without quotes
+"""What ECMA 262 does not know with the flag u, or what it knows and we do not."""
+
+
+@pytest.mark.parametrize("pattern", OTHER_DIALECTS)
+async def test_patterns_of_other_dialects_are_refused(pattern: str) -> None:
+    """What is another dialect's is refused, never read as something else; so are look-around and back-references."""
+    assert "a pattern is not supported" in await problem({"properties": {"a": {"pattern": pattern}}})
+    assert "a pattern is not supported" in await problem({"patternProperties": {pattern: {}}})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        (".", ["a", "\u0085", "\U0001f600", "\r\na"], ["\n", "\r", "\u2028", "\u2029", ""]),
+        ("^.$", ["\U0001f600", "é"], ["ab", "\n"]),
+        ("^a$", ["a"], ["a\n", "\na", "b\na"]),
+        ("[]", [], ["", "a", "]"]),
+        ("[^]", ["a", "\n", "\u2028"], [""]),
+        (r"[\]]", ["]"], ["\\"]),
+        (r"[\b]", ["\x08"], ["b"]),
+        ("[a-]", ["a", "-"], ["b"]),
+        ("[-a]", ["a", "-"], ["b"]),
+        ("[(.*+?)|{}$^]", [*"(.*+?)|{}$^"], ["a", "["]),
+        (r"\cA", ["\x01"], ["A", "cA"]),
+        (r"\0", ["\x00"], ["0"]),
+        (r"\x41\u0042\u{43}", ["ABC"], ["A"]),
+        (r"^\ud83d\ude00$", ["\U0001f600"], ["x"]),
+        (r"\p{Lu}", ["A", "É"], ["a"]),
+        (r"^\P{Lu}$", ["a", "1"], ["A"]),
+        (r"\p{Script=Greek}", ["\u03b1"], ["a"]),
+        (r"[^\p{L}\d]", ["-", "\u0667"], ["a", "é", "1"]),
+        (r"^(?<year>\d{4})-(?<month>\d\d)$", ["2025-01"], ["25-01"]),
+        ("^(?:a|ab)(?:c|bcd)?$", ["a", "ab", "abc", "abcd"], ["abcdd"]),
+        ("^a{2,}?$", ["aa", "aaa"], ["a"]),
+        (r"^\.\*\/\-$", [".*/-"], ["a*/-"]),
+        ("(^a|b$)", ["ab", "b", "cb"], ["ca", "bc"]),
+        (r"\Bb\B", ["abc", "_b_"], ["b", "a b", "éb"]),
+        ("", ["", "a"], []),
+        ("^a|b", ["ac", "cb"], ["ca"]),
+    ],
+)
+async def test_what_patterns_mean(pattern: str, matching: list[str], other: list[str]) -> None:
+    """A pattern means what ECMA 262 says with the flag u, in texts and in names."""
+    assert await problem({"pattern": pattern}) == ""
+    for text, matches in [*((text, True) for text in matching), *((text, False) for text in other)]:
+        assert (await judge({"properties": {"a": {"pattern": pattern}}}, {"a": text})).holds == matches, text
+        named = await judge({"patternProperties": {pattern: False}}, {text: 1})
+        assert named.holds != matches, text
+
+
 @pytest.mark.parametrize(
     ("parameters", "reason"),
     [
@@ -142,6 +200,10 @@ async def test_patterns_are_ecmascript() -> None:
         ({"patternProperties": {"(?<!x)": {}}}, "a pattern is not supported"),
         ({"properties": {"a": {"pattern": "a" * 201}}}, "a pattern is longer than 200"),
         ({"properties": {"a": {"pattern": r"\p{L}{300}"}}}, "a pattern is too large"),
+        (
+            {"properties": {f"p{n}": {"pattern": f"[^a]{{{n}}}"} for n in range(160, 209)}},
+            "the patterns are too large together",
+        ),
         ({"properties": {"a": {"pattern": "((a{90}){90}){90}"}}}, "a pattern is too large"),
         ({"allOf": [{}] * MAX_SUBSCHEMAS}, "more than 1000 sub-schemas"),
         ({"allOf": [{"pattern": f"{n}"} for n in range(MAX_PATTERNS + 1)]}, "more than 50 patterns"),
@@ -174,6 +236,15 @@ async def test_the_bounds_are_those_of_all_rules_together() -> None:
     assert await book.first_problem(several[:3]) is None
     found = await book.first_problem(several)
     assert found == RuleProblem(3, "the product's rules have more than 1000 sub-schemas")
+
+
+async def test_what_takes_too_long_to_tell() -> None:
+    """A rule that is broken in more places than can be told in time is told as broken, without the places."""
+    schema = {"properties": {"a": {"items": {"allOf": [{"type": "object"}] * 9}}}}
+    assert len((await judge(schema, {"a": [1] * 10})).violations) == MAX_VIOLATIONS
+    (violation,) = (await judge(schema, {"a": [1] * 1_000})).violations
+    assert violation.path == ""
+    assert "too much of the rule" in violation.reason
 
 
 async def test_a_recursive_rule_works() -> None:
