@@ -103,7 +103,8 @@ class _Closed:
 class _Unsettled:
     """What has to be posted again.
 
-    In halves what is too large or refused, perhaps only together; the spared as they are; the faulty by another producer.
+    In halves what is too large or refused, perhaps only together; the spared as they are; the faulty by another
+    producer.
     """
 
     too_large: list[int] = field(default_factory=list)
