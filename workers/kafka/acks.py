@@ -17,6 +17,8 @@ from workers.ports import Position
 ACK_TIMEOUT_S: Final = 4.0
 """One request. aiokafka itself tries for ever while the group's coordinator is away, and stops its caller meanwhile."""
 
+_TOPIC: Final = "topic="
+
 _log = structlog.get_logger(__name__)
 
 
@@ -26,16 +28,25 @@ class Acks:
     The next batch need not wait for it: what is offered while a request is under way goes out with the next one. A
     crash before that brings those records again, as duplicates. A failure is counted and tried again, until it works or
     the partitions are taken away.
+
+    Each offset says of which topic it is (`topic_id`, in the metadata that Kafka keeps with it), so that nobody takes
+    it for one of another topic that has the name by then.
     """
+
+    topic_id: str = ""
+    """Of the topic that is read; empty where the brokers do not tell."""
 
     def __init__(self, observer: EdgeObserver, fault_points: FaultPoints) -> None:
         self._observer = observer
         self._fault_points = fault_points
         self._due: dict[Position, int] = {}
         self._sending: asyncio.Task[None] | None = None
+        self._renounced = False
 
     def offer(self, consumer: AIOKafkaConsumer, decided: Mapping[Position, int]) -> None:
         """Acknowledge these next offsets soon. Returns at once."""
+        if self._renounced:
+            return
         self._due.update(decided)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send(consumer), name="ack offsets")
@@ -44,6 +55,19 @@ class Acks:
         """Wait until all is acknowledged, at most so long."""
         if self._sending is not None:
             await asyncio.wait({self._sending}, timeout=timeout_s)
+
+    async def renounce(self) -> None:
+        """Acknowledge nothing any more, until `begin`: the topic is gone, and what has its name is another one."""
+        self._renounced = True
+        await self.forget()
+
+    def begin(self, topic_id: str) -> None:
+        """Acknowledge offsets of this topic from now on."""
+        self.topic_id, self._renounced = topic_id, False
+
+    def is_foreign(self, metadata: str) -> bool:
+        """Tell whether an offset with this metadata is one of another topic."""
+        return metadata.startswith(_TOPIC) and bool(self.topic_id) and metadata != _TOPIC + self.topic_id
 
     async def forget(self) -> None:
         """Give up what is left: its partitions are no longer ours."""
@@ -54,12 +78,15 @@ class Acks:
 
     async def _send(self, consumer: AIOKafkaConsumer) -> None:
         backoff = Backoff()
+        metadata = _TOPIC + self.topic_id if self.topic_id else ""
         while self._due:
             offsets, self._due = self._due, {}
             self._fault_points.reach("before_ack")
             try:
                 async with asyncio.timeout(ACK_TIMEOUT_S):
-                    await consumer.commit({TopicPartition(*position): offset for position, offset in offsets.items()})
+                    await consumer.commit(
+                        {TopicPartition(*position): (offset, metadata) for position, offset in offsets.items()}
+                    )
             except (CommitFailedError, IllegalStateError) as error:
                 # The group has moved on: these records come again, here or elsewhere, and are found to be done.
                 self._observer.on_ack(ok=False)

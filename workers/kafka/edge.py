@@ -1,6 +1,7 @@
 """The Kafka edge of one worker process, put together."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -23,10 +24,14 @@ from workers.kafka.replies import Publisher, Replies
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.stream import StreamFlow
 from workers.kafka.subscriber import DRAIN_TIMEOUT_S, BatchFlow, Consumption, subscribe
-from workers.kafka.topics import TopicAdmin
+from workers.kafka.topics import TopicAdmin, TopicsUnfitError
 from workers.ports import BatchHandler, BrokerAwayError, DeadLetterPort, ReplyPort, StreamHandler
 
 _WATCH_EVERY_S: Final = 1.0
+_LOOK_AT_TOPIC_EVERY: Final = 4
+"""Seconds: what is done to a topic is noticed within 10 s, by the contract."""
+_CHECK_EVERY: Final = 60
+"""Seconds between two looks at what was checked at the start."""
 
 _log = structlog.get_logger(__name__)
 
@@ -101,6 +106,8 @@ class KafkaEdge:
         self.dead_letters: Final[DeadLetterPort] = DeadLetters(self._publisher)
         self._starting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._read_partitions = 0
+        self._missing = False
         self._fault: str | None = None
         self._fatal: str | None = None
         self._broken = asyncio.Event()
@@ -169,16 +176,22 @@ class KafkaEdge:
 
     async def _check_and_connect(self) -> None:
         async with TopicAdmin(self._bootstrap_servers, self._security, self._client_id) as admin:
-            await admin.check(
-                self._topics,
-                self._topic,
-                accept_auto_create=self._accept_auto_create,
-                outcomes_kept=self._outcomes_kept,
-            )
+            await self._check(admin)
         await self._publisher.start()
+
+    async def _check(self, admin: TopicAdmin) -> None:
+        await admin.check(
+            self._topics,
+            self._topic,
+            accept_auto_create=self._accept_auto_create,
+            outcomes_kept=self._outcomes_kept,
+        )
 
     async def _consume(self) -> None:
         try:
+            identity = await self._publisher.identity_of(self._topic)
+            self._flow.begin(identity.id if identity is not None else "")
+            self._read_partitions = identity.partitions if identity is not None else 0
             await self._broker.start()
         except BaseException:
             await self._stop_consuming()
@@ -206,10 +219,16 @@ class KafkaEdge:
             await asyncio.sleep(backoff.next_s())
 
     async def _watch(self) -> None:
-        """Replace a consumer that would never deliver again."""
+        """Replace a consumer that would never deliver again; notice what is done to the topic from outside."""
         try:
-            while True:
+            for second in itertools.count(1):
                 await asyncio.sleep(_WATCH_EVERY_S)
+                if self._subscriber.consumer is not None:
+                    self._flow.note_ends(self._subscriber.consumer)
+                if second % _LOOK_AT_TOPIC_EVERY == 0:
+                    await self._look_at_topic()
+                if second % _CHECK_EVERY == 0:
+                    await self._check_again()
                 self._fault = self._consumer_fault()
                 if self._fault is None:
                     continue
@@ -224,6 +243,41 @@ class KafkaEdge:
         except Exception as error:  # noqa: BLE001 - logged, and the end of this process
             _log.error("edge_broken", exc_info=error)
             self._break(f"the edge's watch failed: {type(error).__name__}")
+
+    async def _look_at_topic(self) -> None:
+        """Follow the topic: read another one of its name from its first record, and partitions that were added."""
+        with suppress(BrokerAwayError):
+            identity = await self._publisher.identity_of(self._topic)
+            if identity is None:
+                if not self._missing:
+                    _log.error("topic_missing", topic=self._topic)
+                self._missing = True
+                return
+            self._missing = False
+            if identity.id != self._flow.topic_id:
+                _log.error("topic_made_anew", topic=self._topic, partitions=identity.partitions)
+                self._observer.on_kafka_error("topic")
+                await self._flow.renounce(self._subscriber.consumer)
+                await self._stop_consuming()
+                await self._until_done(self._consume)
+            elif identity.partitions != self._read_partitions:
+                _log.warning("partitions_added", topic=self._topic, partitions=identity.partitions)
+                self._read_partitions = identity.partitions
+                if self._subscriber.consumer is not None:
+                    await self._subscriber.consumer._client.force_metadata_update()  # noqa: SLF001 - not public
+
+    async def _check_again(self) -> None:
+        """Look again at what was checked at the start: what has become wrong since is told, and the work goes on."""
+        try:
+            async with TopicAdmin(self._bootstrap_servers, self._security, self._client_id) as admin:
+                await self._check(admin)
+        except TopicsUnfitError as error:
+            self._observer.on_topics(fit=False)
+            _log.error("topics_unfit", reason=str(error))
+        except (KafkaAccessError, KafkaError, OSError, TimeoutError) as error:
+            _log.warning("topics_not_checked", error=type(error).__name__)
+        else:
+            self._observer.on_topics(fit=True)
 
     def _consumer_fault(self) -> str | None:
         consumer = self._subscriber.consumer

@@ -37,6 +37,18 @@ class EdgeObserver(Protocol):
         """How many records of a partition of ours are not decided yet; about once a second."""
         ...
 
+    def on_held(self, position: Position, messages: int) -> None:
+        """So many records of a partition wait for a producer's open transaction, and nothing else; once a second."""
+        ...
+
+    def on_lost(self, position: Position, messages: int) -> None:
+        """So many records of a partition were deleted before anybody read them."""
+        ...
+
+    def on_topics(self, *, fit: bool) -> None:
+        """Whether topics and brokers are still what they were found to be at the start; about once a minute."""
+        ...
+
     def on_kafka_error(self, kind: str) -> None:
         """Something about Kafka failed and is tried again; `kind` is one of a few fixed words."""
         ...
@@ -70,6 +82,15 @@ class SilentObserver:
     def on_lag(self, position: Position, messages: int) -> None:
         """Ignore it."""
 
+    def on_held(self, position: Position, messages: int) -> None:
+        """Ignore it."""
+
+    def on_lost(self, position: Position, messages: int) -> None:
+        """Ignore it."""
+
+    def on_topics(self, *, fit: bool) -> None:
+        """Ignore it."""
+
     def on_kafka_error(self, kind: str) -> None:
         """Ignore it."""
 
@@ -83,9 +104,10 @@ class PartitionHealth:
 
     position: Position
     next_offset: int | None  # the first that is not decided
-    end_offset: int | None  # one past the newest record, as of the last fetch
+    end_offset: int | None  # one past the newest record that is stable (committed, or aborted), as of the last fetch
     stuck_s: float  # since the last progress; 0 where there is nothing to do, or nothing to do but wait for a server
     fetched_s: float | None  # since the broker last answered a fetch of it
+    held: int = 0  # records beyond the stable ones: a producer's transaction is open
 
     @property
     def lag(self) -> int:

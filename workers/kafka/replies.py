@@ -28,6 +28,7 @@ from workers.kafka.connection import refusal
 from workers.kafka.observation import EdgeObserver
 from workers.kafka.patience import patience
 from workers.kafka.producer import Delivery, PatientProducer, PostAgainError, Queued
+from workers.kafka.topic_identity import TopicIdentity, identity_of
 from workers.kafka.topic_list import NOT_AUTHORISED, TopicList
 from workers.ports import BrokerAwayError, Message, Undeliverable
 
@@ -246,6 +247,10 @@ class Publisher:
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.abort(errors.ProducerClosed())
+
+    async def identity_of(self, topic: str) -> TopicIdentity | None:
+        """Which topic has that name right now; None where there is none. Raise BrokerAwayError without an answer."""
+        return await identity_of((await self._living()).client, topic)
 
     async def publish(self, messages: Sequence[Message], *, closable: bool) -> list[Undeliverable]:
         """Return when each message is acknowledged by all replicas, or is known to be undeliverable.

@@ -15,15 +15,21 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final, cast
 
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.consumer.fetcher import OffsetResetStrategy
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from aiokafka.structs import TopicPartition
 from faststream import AckPolicy
 from faststream._internal.broker.registrator import Registrator
@@ -41,6 +47,7 @@ from workers.kafka import turns
 from workers.kafka.acks import ACK_TIMEOUT_S, Acks
 from workers.kafka.connection import Backoff
 from workers.kafka.observation import EdgeObserver, PartitionHealth
+from workers.kafka.reach import Reach
 from workers.ports import BatchHandler, Position, Progress, StreamHandler
 
 Records = tuple[ConsumerRecord[bytes, bytes], ...]
@@ -60,6 +67,7 @@ NO_PROGRESS_WAIT_S: Final = 0.1  # a handler that decides nothing and names no w
 CANCEL_TIMEOUT_S: Final = 2.0  # for a cancelled handler to roll back
 _CLOSE_TIMEOUT_S: Final = 5.0  # for leaving the group and closing sockets
 _LAG_EVERY_S: Final = 1.0
+_LOOK_EVERY_S: Final = 0.02  # while waiting for what is fetched of a topic that is gone
 _BROKER_AWAY_AFTER_S: Final = 2.0  # without an answer to a fetch: then waiting is all that can be done
 _SILENT_AFTER_S: Final = 60.0
 """Without an answer to a fetch for so long, with nothing left to hand out, a consumer is stuck and is replaced."""
@@ -127,6 +135,8 @@ class BatchFlow:
         self._polled_at = clock()
         self._progress_at: dict[Position, float] = {}
         self._lag_due_at = 0.0
+        self._reach = Reach(clock)
+        self._unverified: set[TopicPartition] = set()  # of which topic the offset is that they begin from
         self._fetch_errors = Backoff()
         self._defects = Backoff(first_s=0.5, longest_s=30.0)
 
@@ -141,7 +151,7 @@ class BatchFlow:
         self._give_back_what_was_dropped(consumer)
         await self._sit_out_pause()
         try:
-            fetched = await turns.take(consumer, _POLL_S, self._most_records(consumer))
+            fetched = await self._take(consumer)
         except ConsumerStoppedError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it was: count it, wait, ask again
@@ -154,6 +164,7 @@ class BatchFlow:
         self._polled_at = self._clock()
         self._fetched_in = self._assignment
         self._spans = {tuple(of): (records[0].offset, records[-1].offset + 1) for of, records in fetched.items()}
+        self._reach.handed(self._spans)
         self._watch_lag(consumer)
         return tuple(chain.from_iterable(fetched.values()))
 
@@ -188,8 +199,36 @@ class BatchFlow:
     def assign(self, positions: set[Position]) -> None:
         """Begin with these, from where they were last acknowledged."""
         self._progress_at = dict.fromkeys(positions, self._clock())
+        self._unverified = {TopicPartition(*position) for position in positions}
         self.joined = True
         self._observer.on_assigned(len(positions))
+
+    def begin(self, topic_id: str) -> None:
+        """Read this topic from now on; before the consumer joins."""
+        self._acks.begin(topic_id)
+
+    @property
+    def topic_id(self) -> str:
+        """Which topic is read; empty where the brokers do not tell."""
+        return self._acks.topic_id
+
+    async def renounce(self, consumer: AIOKafkaConsumer | None) -> None:
+        """The topic is gone, another one has its name: acknowledge nothing of it any more.
+
+        Returns when what was fetched of it is decided and answered, or after as long as a drain may take. What it is
+        known to have held beyond that is told as lost.
+        """
+        await self._acks.renounce()
+        fetched = list(consumer._fetcher._records.values()) if consumer is not None else []  # noqa: SLF001
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._consumption.drain_timeout_s):
+                while consumer is not None and _holds_any(consumer, fetched):  # noqa: ASYNC110 - it tells nobody
+                    await asyncio.sleep(_LOOK_EVERY_S)
+                self._pause(self._consumption.drain_timeout_s)
+                while self._has_work or not self._idle.is_set():  # noqa: ASYNC110 - there are two signs of it
+                    await asyncio.sleep(_LOOK_EVERY_S)
+        for position, first, end in self._reach.unread():
+            self._lost(position, first, end)
 
     async def finish(self) -> None:
         """End: wait for the running batch as in `revoke`, which it need not know about. No fetch may follow."""
@@ -228,12 +267,18 @@ class BatchFlow:
             health = PartitionHealth(
                 position=position,
                 next_offset=state._position if in_hand is None else in_hand,  # noqa: SLF001
-                end_offset=state.highwater,
+                end_offset=state.highwater if state.lso is None else state.lso,
+                held=0 if state.lso is None else max(0, (state.highwater or 0) - state.lso),
                 stuck_s=now - self._progress_at.get(position, now),
                 fetched_s=None if fetched_at_ms is None else max(0.0, wall_ms - fetched_at_ms) / 1000,
             )
             found.append(health if health.lag else _not_stuck(health))
         return tuple(found)
+
+    def note_ends(self, consumer: AIOKafkaConsumer) -> None:
+        """Note how far the log goes by now; about once a second."""
+        for health in self.partitions(consumer):
+            self._reach.goes_to(health.position, health.next_offset, health.end_offset)
 
     def fault(self, consumer: AIOKafkaConsumer) -> str | None:
         """Why this consumer will never deliver again, where that is so; None for a living one.
@@ -251,6 +296,41 @@ class BatchFlow:
         return None
 
     # -------------------------------------------------------------------------------------------------------------- own
+
+    async def _take(self, consumer: AIOKafkaConsumer) -> turns.Batch:
+        """The next records; nothing where a partition has to begin anew first."""
+        if self._unverified:
+            await self._leave_foreign_offsets(consumer)
+        try:
+            return await turns.take(consumer, _POLL_S, self._most_records(consumer))
+        except NoOffsetForPartitionError as error:
+            _start_over(consumer, error.args[0])
+        except OffsetOutOfRangeError as error:
+            ((partition, offset),) = error.args[0].items()
+            async with asyncio.timeout(ACK_TIMEOUT_S):
+                first = (await consumer.beginning_offsets([partition]))[partition]
+            if offset < first:
+                self._lost(tuple(partition), offset, first)
+            else:
+                _log.error("log_shortened", partition=partition.partition, offset=offset)
+            _start_over(consumer, partition)
+        return {}
+
+    async def _leave_foreign_offsets(self, consumer: AIOKafkaConsumer) -> None:
+        """Begin at the first record where the group's offset was acknowledged of another topic of the same name."""
+        asked = set(self._unverified)
+        async with asyncio.timeout(ACK_TIMEOUT_S):
+            committed = await consumer._coordinator.fetch_committed_offsets(asked)  # noqa: SLF001 - for its metadata
+        for partition, known in committed.items():
+            if partition in consumer.assignment() and self._acks.is_foreign(known.metadata):
+                _log.error("offset_of_another_topic", partition=partition.partition, offset=known.offset)
+                _start_over(consumer, partition)
+        self._unverified -= asked
+
+    def _lost(self, position: Position, first: int, end: int) -> None:
+        """Tell of records that went before anybody read them."""
+        self._observer.on_lost(position, end - first)
+        _log.error("records_lost", topic=position[0], partition=position[1], first_offset=first, last_offset=end - 1)
 
     def _most_records(self, _: AIOKafkaConsumer) -> int:
         """How many records the next batch may have."""
@@ -283,6 +363,8 @@ class BatchFlow:
         await self._acks.forget()
         self._drained = self._assignment - 1
         self._progress_at.clear()
+        self._resume_at = 0.0
+        self._reach.taken_away()
 
     def _give_back_what_was_dropped(self, consumer: AIOKafkaConsumer) -> None:
         """A batch that never came to its end here (FastStream swallows its own exceptions) must not be read past."""
@@ -350,6 +432,7 @@ class BatchFlow:
         unpacking = turns.stopped(consumer._fetcher)  # noqa: SLF001 - as in `turns`
         for health in self.partitions(consumer):
             self._observer.on_lag(health.position, health.lag)
+            self._observer.on_held(health.position, 0 if health.lag else health.held)
             waits = not self._has_work and health.fetched_s is not None and health.fetched_s > _BROKER_AWAY_AFTER_S
             if waits or not health.lag or health.position in unpacking:
                 self._progress_at[health.position] = self._polled_at
@@ -389,7 +472,8 @@ def subscribe(broker: KafkaBroker, consumption: Consumption, flow: BatchFlow) ->
             listener=_Handover(flow),
             no_reply=True,
             connection_args={
-                "auto_offset_reset": "earliest",  # `latest` would skip what was sent before the first ack
+                "auto_offset_reset": "none",  # where to begin, and what was lost, is told by `BatchFlow`
+                "isolation_level": "read_committed",
                 "fetch_max_wait_ms": int(consumption.fetch_max_wait_s * 1000),
                 "max_partition_fetch_bytes": consumption.partition_fetch_bytes,
                 "group_instance_id": consumption.group_instance_id,
@@ -488,4 +572,15 @@ def _verdict(spans: Mapping[Position, tuple[int, int]], progress: Progress) -> _
 
 
 def _not_stuck(health: PartitionHealth) -> PartitionHealth:
-    return PartitionHealth(health.position, health.next_offset, health.end_offset, 0.0, health.fetched_s)
+    return replace(health, stuck_s=0.0)
+
+
+def _holds_any(consumer: AIOKafkaConsumer, fetched: list[Any]) -> bool:
+    """Whether aiokafka still has any of these to hand out."""
+    held = {id(one) for one in consumer._fetcher._records.values()}  # noqa: SLF001 - no public sign of it
+    return any(id(one) in held for one in fetched)
+
+
+def _start_over(consumer: AIOKafkaConsumer, partition: TopicPartition) -> None:
+    """Begin a partition at its first record: `latest` would skip what was sent before the first ack."""
+    consumer._fetcher.request_offset_reset([partition], OffsetResetStrategy.EARLIEST)  # noqa: SLF001 - without waiting

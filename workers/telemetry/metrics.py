@@ -40,6 +40,11 @@ class Metrics:
         self.stale_risk = self._counter("cache_invalidations_delayed", "Cache keys that could not be cleared in time")
         self.lag_messages = self._gauge("lag_messages", "Records not decided yet", "topic", "partition")
         self.lag_seconds = self._gauge("lag_seconds", "Age of the oldest record not decided yet", "topic", "partition")
+        self.held = self._gauge(
+            "records_held", "Records behind the open transaction of a producer", "topic", "partition"
+        )
+        self.lost = self._counter("records_lost", "Records deleted before anybody read them", "topic", "partition")
+        self.topics_unfit = self._gauge("topics_unfit", "1 where a check of the start fails while running")
         self.acks = self._counter("acks", "Offset commits", "ok")
         self.rebalances = self._counter("rebalances", "Rebalances")
         self.rebalance_seconds = self._histogram("rebalance_seconds", "From a revocation to the next assignment")

@@ -1,5 +1,6 @@
 """Turns what the pipeline and the edge tell into metrics and log lines; per batch where it can be."""
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,6 +31,8 @@ RECENT_S: Final = 15.0
 fares now, and a backfill waits for it."""
 STRANGERS_LINES_A_MINUTE: Final = 600
 """So many lines tell of messages of senders that nobody verified; the rest is counted, and told in a line a minute."""
+HELD_TOLD_AFTER_S: Final = 10.0
+"""A producer's transaction that is open for so long is worth a line."""
 DATABASE_STEPS: Final = frozenset({"look_up", "load", "flush", "store", "commit"})
 SLOW_SERVER: Final = frozenset({"transient", "too_slow", "schema_moved"})
 """Causes of a retry that lie with the database."""
@@ -74,6 +77,7 @@ class Watching:
         self._slow_s = slow_s
         self._outage: tuple[str, float] | None = None
         self._revoked_at: float | None = None
+        self._held_since: dict[Position, float] = {}
         self._deprecation_logged: dict[tuple[str, str], float] = {}
         self._recent_ms: deque[tuple[float, float]] = deque(maxlen=RECENT)
 
@@ -315,6 +319,8 @@ class Watching:
         """Partitions are ours now."""
         self.metrics.partitions.set(partitions)
         self.lag.forget()
+        self.metrics.held.clear()
+        self._held_since.clear()
         if self._revoked_at is not None:
             self.metrics.rebalance_seconds.observe(max(0.0, self._clock() - self._revoked_at))
             self._revoked_at = None
@@ -323,6 +329,25 @@ class Watching:
     def on_lag(self, position: Position, messages: int) -> None:
         """How far behind a partition is."""
         self.lag.behind(position, messages)
+
+    def on_held(self, position: Position, messages: int) -> None:
+        """Records wait for a producer's open transaction; told once where that lasts."""
+        self.metrics.held.labels(position[0], str(position[1])).set(messages)
+        if not messages:
+            self._held_since.pop(position, None)
+            return
+        since = self._held_since.setdefault(position, self._clock())
+        if self._clock() - since >= HELD_TOLD_AFTER_S:
+            self._held_since[position] = math.inf
+            self._log.warning("partition_held_by_transaction", topic=position[0], partition=position[1], held=messages)
+
+    def on_lost(self, position: Position, messages: int) -> None:
+        """Records went before anybody read them."""
+        self.metrics.lost.labels(position[0], str(position[1])).inc(messages)
+
+    def on_topics(self, *, fit: bool) -> None:
+        """A check of the start was made again."""
+        self.metrics.topics_unfit.set(0 if fit else 1)
 
     def on_kafka_error(self, kind: str) -> None:
         """Kafka failed; it is tried again."""
