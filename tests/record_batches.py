@@ -28,15 +28,20 @@ class Part:
 
 def batch(base_offset: int, parts: Sequence[Part], codec: int = NONE) -> bytes:
     """Write a batch of these records at these offsets, a millisecond apart."""
-    return around(b"".join(_record(at, part) for at, part in enumerate(parts)), len(parts), base_offset, codec)
+    return around(records(parts), len(parts), base_offset, codec)
+
+
+def records(parts: Sequence[Part]) -> bytes:
+    """Write records as they stand in a batch that is not packed."""
+    return b"".join(_record(at, part) for at, part in enumerate(parts))
 
 
 def around(
-    records: bytes, count: int, base_offset: int = 0, codec: int = NONE, *, packed: bytes | None = None
+    written: bytes, count: int, base_offset: int = 0, codec: int = NONE, *, packed: bytes | None = None
 ) -> bytes:
     """Write a batch around records, or around what claims to be some, packed."""
     if packed is None:
-        packed = bytes(_PACK[codec](records)) if codec else records
+        packed = bytes(_PACK[codec](written)) if codec else written
     head = DefaultRecordBase.HEADER_STRUCT
     fields = [
         base_offset,
@@ -53,10 +58,10 @@ def around(
         -1,
         count,
     ]
-    written = bytearray(head.pack(*fields) + packed)
-    fields[4] = calc_crc32c(bytes(written[DefaultRecordBase.ATTRIBUTES_OFFSET :]))
-    written[: head.size] = head.pack(*fields)
-    return bytes(written)
+    whole = bytearray(head.pack(*fields) + packed)
+    fields[4] = calc_crc32c(bytes(whole[DefaultRecordBase.ATTRIBUTES_OFFSET :]))
+    whole[: head.size] = head.pack(*fields)
+    return bytes(whole)
 
 
 def _record(at: int, part: Part) -> bytes:

@@ -24,8 +24,7 @@ KIB = 1024
 MIB = 1024 * KIB
 ZEROS = b"\0" * (4 * MIB)
 REPLY_TO = (b"reply_to", b"catalog.replies.r")
-TRACED_BYTES = 3 * MIB
-"""What reading may hold of a batch, whatever its records are."""
+PLENTY = Allowance(1 << 60, 1 << 60, share_bytes=1 << 60, ends_at=1e18)
 
 
 def omitted(content: bytes) -> OmittedPart:
@@ -42,7 +41,7 @@ def partition(data: bytes, position: int = 0) -> tuple[RecordBatches, Any]:
 def read(data: bytes, position: int = 0) -> list[Any]:
     """What a worker at `position` makes of fetched bytes that it has time for."""
     batches, records = partition(data, position)
-    batches.go_on(Allowance(1 << 60, 1 << 60, 1e18), REQUEST, position)
+    batches.go_on(PLENTY, REQUEST, position)
     return list(records)
 
 
@@ -201,7 +200,7 @@ def test_the_same_as_aiokafka(records: list[Part], codec: int, piece: int, small
         found: list[Any] = []
         for _ in range(20_000):
             clock = iter(range(1 << 40))
-            batches.go_on(Allowance(300, 0, steps, clock.__next__), ANY, source.next_fetch_offset)
+            batches.go_on(Allowance(300, 0, clock.__next__, 300, steps), ANY, source.next_fetch_offset)
             if source._records_iterator is None:
                 source._records_iterator = source._unpack_records()
             found += islice(source, 7)

@@ -34,12 +34,17 @@ ANY: Final = Limits(2**20, 32 * 2**20, 2**20, 10_000)
 
 @dataclass(slots=True)
 class Allowance:
-    """Bytes of records to hand out, bytes that decoders may come to hold, and CPU time: until `ends_at` by `clock`."""
+    """Bytes and CPU time that reading may still take; whoever shares it out gives each its part of both."""
 
-    record_bytes: int
-    remembered_bytes: int
-    ends_at: float = 0.0
+    bytes_left: int
+    """Of records handed out and of what decoders come to hold."""
+    decoder_bytes_left: int
+    """Of the latter alone."""
     clock: Callable[[], float] = time.thread_time
+    share_bytes: int = 0
+    """Of records, whoever has its turn."""
+    ends_at: float = 0.0
+    """By the clock, for whoever has its turn."""
     is_untouched: bool = True
     """Nothing was handed out yet: the first record is, whatever its size."""
 
@@ -49,9 +54,18 @@ class Allowance:
         return self.clock() < self.ends_at
 
     def pays(self, size: int) -> bool:
-        """Take so many bytes of records, where there are as many."""
-        if self.record_bytes < size and not self.is_untouched:
+        """Take so many bytes for a record, where there are as many."""
+        if size > min(self.share_bytes, self.bytes_left) and not self.is_untouched:
             return False
-        self.record_bytes -= size
+        self.share_bytes -= size
+        self.bytes_left -= size
         self.is_untouched = False
+        return True
+
+    def lends(self, size: int) -> bool:
+        """Take so many bytes more for a decoder, where there are as many; fewer, if it needs less than it had."""
+        if size > min(self.decoder_bytes_left, self.bytes_left):
+            return False
+        self.decoder_bytes_left -= size
+        self.bytes_left -= size
         return True

@@ -21,7 +21,7 @@ from aiokafka.record.util import decode_varint
 
 from contracts.codec import Omission, OmittedPart
 from workers.kafka.allowance import Allowance, Limits
-from workers.kafka.unpacking import MAX_REMEMBERED_BYTES, DamagedError, Unpacking, unpacking
+from workers.kafka.unpacking import MAX_REMEMBERED_BYTES, PIECE_BYTES, DamagedError, Unpacking, unpacking
 
 SMALL_RECORD_BYTES: Final = 4 * 1024
 """A record up to this size is parsed unseen: at worst it is 2,000 headers of nothing, which take 0.1 ms."""
@@ -58,14 +58,15 @@ class RecordStream:
         _ATTRIBUTES.pack_into(head, _ATTRIBUTES_AT, attributes & ~_CODEC_BITS)
         self._head = bytes(head)  # of a batch of what is unpacked, but for the number of its records
         self._inflow = _Inflow(unpacking(data[_RECORDS_AT:], attributes & _CODEC_BITS), reader)
-        self._run_bytes = 0
+        self._run_bytes = 0  # of what is handed out, and cannot be forgotten yet
+        self._paid_bytes = 0  # for a record that is not handed out yet
         self.reached = 0
         """One past the offset of the last record of what was read to its end."""
 
     @property
     def held_bytes(self) -> int:
         """What is held of what was unpacked."""
-        return len(self._inflow.buffer) + self._run_bytes + self.remembered_bytes
+        return max(len(self._inflow.buffer), self._paid_bytes) + self._run_bytes + self.remembered_bytes
 
     @property
     def remembered_bytes(self) -> int:
@@ -83,12 +84,12 @@ class RecordStream:
                 self._left -= count
                 yield from self._pay(end - self._inflow.at)
                 yield self._parse(self._inflow.take(end - self._inflow.at), count)
-                self._run_bytes = 0
             elif length is None or length <= SMALL_RECORD_BYTES:
                 yield from self._inflow.more()
             else:
                 self._left -= 1
                 yield from self._large_record(length, end)
+            self._run_bytes = 0
 
     def _small_records(self) -> tuple[int, int, int | None]:
         """How many small records the buffer begins with, where they end, and the length of what follows, if known."""
@@ -146,20 +147,21 @@ class RecordStream:
         """Hand out a record whose length ends at `at`."""
         limits, inflow = self._reader.limits, self._inflow
         head = at - inflow.at
+        size = min(length, limits.record_bytes)
+        yield from self._pay(size)
+        self._paid_bytes = size
         if length <= limits.record_bytes:
             while len(inflow) < head + length:
                 yield from inflow.more()
             if _is_within(limits, inflow.buffer, inflow.at + head, inflow.at + head + length):
-                yield from self._pay(length)
-                yield self._parse(inflow.take(head + length), 1)
-                self._run_bytes = 0
+                whole = list(self._parse(inflow.take(head + length), 1))
+                self._run_bytes = self._paid_bytes = 0
+                yield iter(whole)
                 return
         inflow.at += head
         record = yield from self._what_is_kept(limits, length)
-        self._run_bytes = limits.record_bytes
-        yield from self._pay(sum(len(part or b"") for part in (record.key, record.value)))
+        self._paid_bytes = 0
         yield iter((record,))
-        self._run_bytes = 0
         self.reached = record.offset + 1
 
     def _what_is_kept(self, limits: Limits, length: int) -> Generator[None, None, Any]:
@@ -207,7 +209,10 @@ class _Inflow:
     def take(self, size: int) -> bytes:
         """Read bytes that are there."""
         at, self.at = self.at, self.at + size
-        return bytes(self.buffer[at : self.at])
+        taken = bytes(self.buffer[at : self.at])
+        if self.at > PIECE_BYTES:
+            self._forget_what_was_read()
+        return taken
 
     def more(self) -> _Waiting:
         """Unpack another piece."""
@@ -216,10 +221,12 @@ class _Inflow:
         piece = self._unpacking.step()
         if piece is None:
             raise DamagedError("there are less than it says")
-        if self.at:
-            del self.buffer[: self.at]
-            self.at = 0
+        self._forget_what_was_read()
         self.buffer += piece
+
+    def _forget_what_was_read(self) -> None:
+        del self.buffer[: self.at]
+        self.at = 0
 
     def _may_go_on(self) -> bool:
         remembers = self._unpacking.remembers
@@ -228,9 +235,8 @@ class _Inflow:
         allowance = self._reader.allowance
         if allowance is not None:
             additional = remembers - self.remembered_bytes
-            if not allowance.has_time or additional > allowance.remembered_bytes:
+            if not allowance.has_time or (additional and not allowance.lends(additional)):
                 return False
-            allowance.remembered_bytes -= additional
         self.remembered_bytes = remembers
         return True
 

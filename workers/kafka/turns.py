@@ -11,7 +11,8 @@ partition's buffer is empty, and drops what was fetched for a position that is n
 """
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from aiokafka.structs import TopicPartition
 
 from workers.kafka.allowance import REQUEST, Allowance
 from workers.kafka.records import RecordBatches
-from workers.kafka.unpacking import MAX_REMEMBERED_BYTES
+from workers.kafka.unpacking import MAX_REMEMBERED_BYTES, PIECE_BYTES
 
 Batch = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
 
@@ -68,7 +69,11 @@ def stopped(fetcher: Any) -> set[TopicPartition]:  # noqa: ANN401 - aiokafka is 
     return {partition for partition, batches in _open(fetcher) if batches.is_stopped}
 
 
-def share_out(fetcher: Any, max_records: int) -> Batch:  # noqa: ANN401 - aiokafka is untyped
+def share_out(
+    fetcher: Any,  # noqa: ANN401 - aiokafka is untyped
+    max_records: int,
+    clock: Callable[[], float] = time.thread_time,
+) -> Batch:
     """Hand out what is fetched: while k partitions have records, to each its k-th part (rounded up) of what is free.
 
     Raise the error of a partition where one was met; where there are records of others, the next call does.
@@ -80,8 +85,8 @@ def share_out(fetcher: Any, max_records: int) -> Batch:  # noqa: ANN401 - aiokaf
     if not waiting:
         return batch
     buffers.move_to_end(waiting[0])
-    allowance = _allowance(fetcher)
-    left, left_bytes, ends_at = max_records, allowance.record_bytes, allowance.ends_at
+    allowance = _allowance(fetcher, clock)
+    left, ends_at = max_records, clock() + READING_S
     while waiting and left:
         share = -(-left // len(waiting))
         have_more = []
@@ -89,12 +94,10 @@ def share_out(fetcher: Any, max_records: int) -> Batch:  # noqa: ANN401 - aiokaf
             wanted = min(share, left)
             if not wanted:
                 break
-            share_bytes = left_bytes // turns_left
-            allowance.record_bytes = share_bytes
-            now = allowance.clock()
+            allowance.share_bytes = allowance.bytes_left // turns_left
+            now = clock()
             allowance.ends_at = now + (ends_at - now) / turns_left
             records = _hand_out(fetcher, partition, wanted, allowance)
-            left_bytes = max(0, left_bytes - share_bytes + allowance.record_bytes)
             if records:
                 batch.setdefault(partition, []).extend(records)
                 left -= len(records)
@@ -106,15 +109,13 @@ def share_out(fetcher: Any, max_records: int) -> Batch:  # noqa: ANN401 - aiokaf
     return batch
 
 
-def _allowance(fetcher: Any) -> Allowance:  # noqa: ANN401 - aiokafka is untyped
-    """What a batch may cost, where so much is held already."""
-    held_bytes = remembered_bytes = 0
+def _allowance(fetcher: Any, clock: Callable[[], float]) -> Allowance:  # noqa: ANN401 - aiokafka is untyped
+    """What a batch may take, where so much is held already, and of each partition another piece will be."""
+    held_bytes = decoder_bytes = 0
     for _, batches in _open(fetcher):
-        held_bytes += batches.held_bytes
-        remembered_bytes += batches.remembered_bytes
-    allowance = Allowance(max(0, BATCH_BYTES - held_bytes), max(0, MAX_REMEMBERED_BYTES - remembered_bytes))
-    allowance.ends_at = allowance.clock() + READING_S
-    return allowance
+        held_bytes += batches.held_bytes + PIECE_BYTES
+        decoder_bytes += batches.remembered_bytes
+    return Allowance(max(0, BATCH_BYTES - held_bytes), max(0, MAX_REMEMBERED_BYTES - decoder_bytes), clock)
 
 
 def _open(fetcher: Any) -> Iterator[tuple[TopicPartition, RecordBatches]]:  # noqa: ANN401 - aiokafka is untyped
