@@ -84,6 +84,13 @@ class Version:
         """Build the validator once."""
         object.__setattr__(self, "adapter", TypeAdapter(self.model))
 
+    def validated(self, payload_json: bytes) -> Payload:
+        """Validate a payload; raises as `Kind.read` does."""
+        try:
+            return self.adapter.validate_json(payload_json)
+        except ValidationError as error:
+            raise refusal_of(error) from None
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -113,10 +120,7 @@ class Kind:
 
         Raises `ValidationFailedError` naming each field, or `InvalidProductCodeError` where only the mnemonic is wrong.
         """
-        try:
-            payload = at_rest(version.adapter.validate_json, payload_json)
-        except ValidationError as error:
-            raise refusal_of(error) from None
+        payload = at_rest(version.validated, payload_json)
         for step in self.versions[self.versions.index(version) :]:
             if step.upcast is not None:
                 payload = step.upcast(payload)

@@ -32,7 +32,8 @@ def numbered(item: bytes, count: int) -> bytes:
 LEGAL: Final = {
     "whole doubles": filled(b"1.0"),
     "tiny doubles": filled(b"2e-6"),
-    "doubles that all differ": b'{"payload":{"a":[%b]}}' % b",".join(b"%de-9" % number for number in range(28_000)),
+    "doubles that all differ": b'{"kind":"create_customer","payload":{"a":[%b]}}'
+    % b",".join(b"%de-9" % number for number in range(28_000)),
     "exponents": filled(b"1e5"),
     "the greatest integers": filled(b"9007199254740991"),
     "beyond integers": filled(b"1e21"),
