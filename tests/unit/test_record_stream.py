@@ -6,16 +6,18 @@ from itertools import islice
 from typing import Any
 
 import pytest
-from aiokafka.consumer.fetcher import PartitionRecords
+from aiokafka.codec import gzip_encode, snappy_encode
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.record.default_records import DefaultRecordBase, calc_crc32c
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.codec import Omission, OmittedPart, read_headers
+from contracts.codec import Omission, OmittedPart, UnreadableRecord, read_headers
 from contracts.errors import MessageTooLargeError
 from contracts.topics import Topics
-from tests.record_batches import CODECS, GZIP, Part, batch
+from tests.record_batches import CODECS, GZIP, LZ4, SNAPPY, ZSTD, Part, around, batch, records
 from workers.kafka import record_stream, unpacking
 from workers.kafka.allowance import ANY, REQUEST, Allowance
 from workers.kafka.records import RecordBatches
@@ -181,15 +183,15 @@ def told(records: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    records=st.lists(parts, min_size=1, max_size=12),
+    written=st.lists(parts, min_size=1, max_size=12),
     codec=st.sampled_from(CODECS),
     piece=st.sampled_from([3, 17, 64, 500]),
     small=st.sampled_from([0, 50, 4_096]),
     steps=st.integers(2, 5),
 )
-def test_the_same_as_aiokafka(records: list[Part], codec: int, piece: int, small: int, steps: int) -> None:
+def test_the_same_as_aiokafka(written: list[Part], codec: int, piece: int, small: int, steps: int) -> None:
     """Wherever pieces end and reading stops, the records are those that aiokafka reads, of each codec."""
-    data = batch(3, records, codec) + batch(3 + len(records), [Part()], codec)
+    data = batch(3, written, codec) + batch(3 + len(written), [Part()], codec)
     expected = MemoryRecords(data)
     wanted = told([record for _ in range(2) for record in expected.next_batch()])
     with pytest.MonkeyPatch.context() as patch:
@@ -207,3 +209,85 @@ def test_the_same_as_aiokafka(records: list[Part], codec: int, piece: int, small
             if source._records_iterator is None and not batches.is_stopped:
                 break
         assert told(found) == wanted
+
+
+# -------------------------------------------------------------------------------------------------------------- damage
+
+GOODS = [Part(b"v%d" % at) for at in range(4)]
+
+
+def packed_as(codec: int, packed: bytes, count: int = 4) -> bytes:
+    """Write a batch of what is packed, or pretends to be, with a right checksum."""
+    return around(b"", count, 0, codec, packed=packed)
+
+
+DAMAGED: dict[str, tuple[bytes, int]] = {
+    # name: a batch of four records, and how many of them can be read
+    "gzip that ends": (packed_as(GZIP, gzip_encode(records(GOODS))[:20]), 0),
+    "no gzip": (packed_as(GZIP, b"nothing of the sort"), 0),
+    "no zstd": (packed_as(ZSTD, records(GOODS)), 0),
+    "no lz4": (packed_as(LZ4, records(GOODS)), 0),
+    "a codec that nobody has": (packed_as(7, records(GOODS)), 0),
+    "a block of snappy that promises 4 GiB": (packed_as(SNAPPY, b"\xff\xff\xff\xff\x0f" + records(GOODS)), 0),
+    "a block of snappy without an end": (packed_as(SNAPPY, snappy_encode(records(GOODS))[:-1]), 0),
+    "fewer records than it says": (around(records(GOODS), 9), 4),
+    "a record that is longer than it is": (around(records(GOODS[:2]) + b"\x40" + records(GOODS[2:])[1:], 4), 2),
+    "a record of a negative length": (around(records(GOODS[:3]) + b"\x03\x00\x00", 4), 3),
+    "a large record of a negative length": (around(records(GOODS[:3]) + b"\xff\xff\xff\xff\x0f\x00", 4), 3),
+    "headers that are not there": (around(records(GOODS[:1]) + b"\x12\x00\x02\x02\x02k\x02v\xc8\x01", 4), 1),
+    "a large record whose key is longer": (
+        around(records(GOODS[:2]) + b"\x80\x80\x02" + b"\x00\x04\x04" + b"\xff" * 4 + b"\x0f" + ZEROS[:16_400], 4),
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damage_under_a_right_checksum(name: str) -> None:
+    """What will never be readable is one record that says so; what is before it and after the batch comes as ever."""
+    data, readable = DAMAGED[name]
+    count = int.from_bytes(data[57:61], "big")
+    *before, stand_in, after = read(data + batch(count, [Part(b"after")]))
+    assert [record.value for record in before] == [part.value for part in GOODS[:readable]]
+    assert (stand_in.offset, stand_in.key, stand_in.value) == (count - 1, None, None)
+    with pytest.raises(UnreadableRecord, match="the rest of a batch cannot be read"):
+        read_headers(stand_in, Topics("catalog"))
+    assert (after.offset, after.value) == (count, b"after")
+
+
+# -------------------------------------------------------------------------------------------------------- transactions
+
+
+def of_producer(data: bytes, producer: int, *, control: bool = False) -> bytes:
+    """The same batch, of a transaction."""
+    head = DefaultRecordBase.HEADER_STRUCT
+    fields = list(head.unpack_from(data))
+    fields[5] |= DefaultRecordBase.TRANSACTIONAL_MASK | (DefaultRecordBase.CONTROL_MASK if control else 0)
+    fields[9] = producer
+    written = bytearray(data)
+    head.pack_into(written, 0, *fields)
+    fields[4] = calc_crc32c(bytes(written[DefaultRecordBase.ATTRIBUTES_OFFSET :]))
+    head.pack_into(written, 0, *fields)
+    return bytes(written)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("position", [0, 1])
+def test_transactions(codec: int, position: int) -> None:
+    """What a producer took back is not read, nor unpacked; markers are no records; others' records come between."""
+    aborted, committed = b"\x00\x00\x00\x00", b"\x00\x00\x00\x01"
+    data = (
+        of_producer(batch(0, [Part(b"back"), Part(b"\0" * MIB)], codec), 1)
+        + of_producer(batch(2, [Part(b"kept"), Part(b"kept")], codec), 2)
+        + of_producer(batch(4, [Part(b"", aborted)]), 1, control=True)
+        + of_producer(batch(5, [Part(b"", committed)]), 2, control=True)
+        + of_producer(batch(6, [Part(b"again"), Part(b"again")], codec), 1)
+        + of_producer(batch(8, [Part(b"", committed)]), 1, control=True)
+    )
+    batches = RecordBatches(data)
+    batches.go_on(PLENTY, REQUEST, position)
+    source = PartitionRecords(TopicPartition("t", 0), batches, [(1, 0)], position, None, None, True, READ_COMMITTED)
+    found = [(record.offset, record.value) for record in source]
+    wanted = [(2, b"kept"), (3, b"kept"), (6, b"again"), (7, b"again")]
+    assert found == [one for one in wanted if one[0] >= position]
+    assert source.next_fetch_offset == 9

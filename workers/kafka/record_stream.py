@@ -113,9 +113,11 @@ class RecordStream:
                 except (IndexError, ValueError):
                     if at + _NUMBER_BYTES > there:
                         return count, start, None
-                    raise DamagedError("a record without a length") from None
+                    length = -1
                 length = length << 1 if length >= 0 else 1
             if length & 1:
+                if count:
+                    break  # those before it first
                 raise DamagedError("a record without a length")
             length >>= 1
             if length > SMALL_RECORD_BYTES or at + length > there:
