@@ -38,9 +38,9 @@ help: ## List the targets
 # Every package by version and hash. Runs again only when the lock changes; an interpreter that has gone is replaced.
 .venv/.requirements-installed: requirements-dev.txt
 	$(if $(PYTHON_PROBLEM),$(error Python 3.11 or newer with venv is needed, but $(PYTHON_PROBLEM). Try: make $(MAKECMDGOALS) PYTHON=python3.12))
-	@$(BIN)/python -c '' 2>/dev/null || $(PYTHON) -m venv --clear .venv
-	@echo "Installing the locked requirements into .venv ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
+	@$(BIN)/python -c '' 2>/dev/null || { echo "Making .venv ..."; $(PYTHON) -m venv --clear .venv; }
+	@echo "Fetching and installing the locked requirements into .venv ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --requirement requirements-dev.txt
 	@touch $@
 
 # The project itself, editable, built by the locked hatchling: nothing is fetched.
@@ -56,9 +56,9 @@ run: .venv ## The whole system on this machine, with a scenario; stays up until 
 # ----------------------------------------------------------------------------------------------------------------- checks
 
 # Most tests wait for a server or a time-out: three processes, each with a stack of its own, keep two cores busy. A file's
-# tests stay together, since some share servers.
-test: .venv ## All tests but the suites below; more pytest options: make test ARGS="-k envelope"
-	@$(PYTEST) -m "not ($(SUITES))" --numprocesses 3 --dist loadfile $(ARGS)
+# tests stay together, since some share servers. A few that are chosen by name share one, and start at once.
+test: .venv ## All tests but the suites below; more pytest options: make test ARGS="-k dead_letter"
+	@$(PYTEST) -m "not ($(SUITES))" $(if $(findstring -k,$(ARGS)),,--numprocesses 3 --dist loadfile) $(ARGS)
 
 smoke: .venv ## The short form of every suite below
 	@SUITE_SIZE=short $(PYTEST) -m "$(SUITES)" --timeout 240 $(ARGS)

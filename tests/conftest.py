@@ -35,6 +35,16 @@ structlog.configure(
 )
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatus: int) -> None:
+    """Say plainly that nothing was selected: whoever reads "deselected" alone may take it for a success."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+        chosen = terminalreporter.config.option.keyword
+        what = f"-k {chosen!r}" if chosen else "what was asked for"
+        terminalreporter.write_line(
+            f"error: {what} selects no test: -k takes a part of a test's or a file's name", red=True
+        )
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Kafka, Postgres and Redis for the whole session; gone when it ends, also when it is killed."""

@@ -250,8 +250,11 @@ def demo(
     state: Annotated[Path, typer.Option("--state", help="Where the embedded stack keeps its data.")] = Path(".local"),
 ) -> None:
     """Run everything on this machine: the embedded stack, the workers, and a short scenario through Kafka."""
-    from workers.demo import run_demo
-
+    try:
+        from workers.demo import run_demo
+    except ImportError as error:
+        msg = f"the embedded stack is not installed ({error.name} is missing): pip install 'catalog-workers[stack]'"
+        raise OperatorError(msg) from None
     sys.exit(run_demo(state, once=once))
 
 

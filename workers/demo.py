@@ -9,10 +9,10 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import uvloop
 from rich.console import Console
@@ -24,11 +24,15 @@ from workers.demo_change import Demonstration, DemonstrationError, prepare
 from workers.scenario import Seen, Step, problem, scenario
 from workers.settings import Settings
 from workers.stack.embedded import EmbeddedStack
+from workers.stack.errors import StackError
+from workers.stack.files import try_lock
 from workers.stack.tied import tied
 from workers.tables import print_table
+from workers.telling import telling
 
 READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 25.0
+_LOOK_EVERY_S: Final = 0.5
 ROLES: Final = ("commands", "queries", "backfill")
 PRODUCTS: Final = 3_000
 PRODUCTS_ONCE: Final = 1_000
@@ -45,41 +49,114 @@ class _Process:
     process: subprocess.Popen[bytes]
     url_file: Path
     log: Path
+    log_start: int
+    """Where this process' own lines begin."""
+
+    def end(self) -> str | None:
+        """Say that it has ended, how, and what it said last; None while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return None
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return f"the {self.role} worker {how}: {last_words(self.log, self.log_start)} (log: {self.log})"
+
+
+def last_words(log: Path, start: int) -> str:
+    """Return what most likely says why a process ended, of the lines that it logged, in one line."""
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = [line for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    for line in reversed(lines):
+        if line.startswith("error: "):
+            return line.removeprefix("error: ")
+        with contextlib.suppress(ValueError):
+            said = json.loads(line)
+            if isinstance(said, dict) and said.get("level") in {"error", "critical"}:
+                return " ".join(str(said[name]) for name in ("message", "reason", "exception") if name in said)
+    return lines[-1].strip() if lines else "it said nothing"
+
+
+class _WorkerEndedError(Exception):
+    """A worker ended by itself; the text says which, and why."""
 
 
 def run_demo(state: Path, *, once: bool) -> int:
-    """Bring everything up, run the scenario, stay until Ctrl-C (or end, with `once`). Returns the exit code."""
+    """Bring everything up, run the scenario, stay until Ctrl-C (or end, with `once`). Returns the exit code.
+
+    Servers that run already (`catalog stack up`) are used, and are left running.
+
+    Raises:
+        StackError: another one lives in the same folder; the text has its process id.
+    """
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT, too: a shell's background jobs start with it ignored
         signal.signal(number, _interrupt)
+    with _the_only_one(state):
+        return _run(state, once=once)
+
+
+def _run(state: Path, *, once: bool) -> int:
     stack = EmbeddedStack(state)
     try:
-        with _console.status("Starting Kafka, Postgres and Redis …") as status:
-            env = stack.up(on_progress=status.update)
+        with telling(_console, "Starting Kafka, Postgres and Redis …") as say:
+            env = stack.up(on_progress=say)
         for notice in stack.notices:
             _console.print(notice, highlight=False)
         os.environ.update({name: value for name, value in env.as_env().items() if name not in os.environ})
         settings = Settings.load()
-        with _console.status("Creating topics, migrating the database, making products …"):
+        with telling(_console, "Creating topics, migrating the database, making products …"):
             can_change = uvloop.run(_set_up(settings, PRODUCTS_ONCE if once else PRODUCTS))
         with _workers(state) as processes:
-            with _console.status("Starting the workers …"):
+            with telling(_console, "Starting the workers …"):
                 urls = _wait_until_ready(processes)
             stack.update_env(urls)
-            failed = uvloop.run(_play(settings)) + (uvloop.run(_change(settings)) if can_change else 0)
+            failed = uvloop.run(_while_they_run(processes, _play(settings)))
+            if can_change:
+                failed += uvloop.run(_while_they_run(processes, _change(settings)))
             if once:
                 return 1 if failed else 0
             _say_how(state, urls)
             _watch(processes)
             return 1
+    except _WorkerEndedError as error:
+        _console.print(f"error: {error}", style="red", highlight=False, markup=False)
+        return 1
     except KeyboardInterrupt:
         return 0
     finally:
-        with _console.status("Stopping …"):
-            stack.down()
+        with telling(_console, "Stopping what was started here; the data stay …"):
+            left = stack.stop_started()
+        if left:
+            _console.print(f"Left running: {', '.join(left)} (catalog stack down)", highlight=False)
+        _console.print("Stopped.")
 
 
-def _interrupt(*_: object) -> None:
+def _interrupt(number: int, _: object) -> None:
+    signal.signal(number, signal.SIG_DFL)  # the second time ends this process at once, and with it what is tied to it
+    _console.print(
+        f"\n{signal.Signals(number).name}: stopping the workers, then the servers; once more ends them at once",
+        highlight=False,
+    )
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def _the_only_one(state: Path) -> Iterator[None]:
+    """Keep a second one out of the folder: it would share the servers, and stop them when it ends."""
+    path = state / "run" / "demo.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if not try_lock(descriptor):
+            pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
+            raise StackError(
+                f"another one runs in {state} (pid {pid}): use it from another terminal, end it by Ctrl-C there, "
+                "or give this one a folder of its own: catalog demo --state FOLDER"
+            )
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 async def _set_up(settings: Settings, products: int) -> bool:
@@ -101,6 +178,7 @@ def _workers(state: Path) -> Iterator[list[_Process]]:
             url_file.unlink(missing_ok=True)
             log = state / f"{role}.log"
             with log.open("ab") as output:
+                log_start = output.tell()
                 process = subprocess.Popen(
                     tied([sys.executable, "-m", "workers", "worker", role]),
                     env={
@@ -113,7 +191,7 @@ def _workers(state: Path) -> Iterator[list[_Process]]:
                     stderr=output,
                     start_new_session=True,  # Ctrl-C is ours: the workers are stopped in order
                 )
-            started.append(_Process(role, process, url_file, log))
+            started.append(_Process(role, process, url_file, log, log_start))
         yield started
     finally:
         for one in started:
@@ -130,12 +208,33 @@ def _wait_until_ready(processes: list[_Process]) -> dict[str, str]:
     urls = {}
     for one in processes:
         while not (one.url_file.exists() and bootstrap.is_ready(one.url_file.read_text().strip())):
-            if one.process.poll() is not None or time.monotonic() > end:
-                msg = f"the {one.role} worker did not start; its log is {one.log}"
+            if why := one.end():
+                raise _WorkerEndedError(why)
+            if time.monotonic() > end:
+                msg = f"the {one.role} worker was not ready after {READY_TIMEOUT_S:.0f} s; its log is {one.log}"
                 raise StartRefusedError(msg)
             time.sleep(0.05)
         urls[f"METRICS_URL_{one.role.upper()}"] = one.url_file.read_text().strip() + "/metrics"
     return urls
+
+
+async def _while_they_run(processes: list[_Process], work: Coroutine[Any, Any, int]) -> int:
+    """Do something that needs the workers; raises `_WorkerEndedError` as soon as one has ended."""
+    running = asyncio.create_task(work)
+    try:
+        while not running.done():
+            await asyncio.wait({running}, timeout=_LOOK_EVERY_S)
+            _look(processes)
+        return running.result()
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+
+
+def _look(processes: list[_Process]) -> None:
+    for one in processes:
+        if why := one.end():
+            raise _WorkerEndedError(why)
 
 
 async def _play(settings: Settings) -> int:
@@ -205,14 +304,13 @@ def _say_how(state: Path, urls: Mapping[str, str]) -> None:
     _console.print(f"Addresses for other clients: {state / 'stack.env'}", highlight=False)
     for name, url in urls.items():
         _console.print(f"{name}: {url}", highlight=False)
-    _console.print("Everything is up. Press Ctrl-C to stop.")
+    _console.print(
+        "Everything is up. Press Ctrl-C to stop the workers and the servers that were started here; the data stay."
+    )
 
 
 def _watch(processes: list[_Process]) -> None:
-    """Stay until Ctrl-C, or until a worker ends."""
+    """Stay until Ctrl-C; raises `_WorkerEndedError` when a worker ends."""
     while True:
-        for one in processes:
-            if one.process.poll() is not None:
-                _console.print(f"[red]The {one.role} worker ended; its log is {one.log}[/red]")
-                return
-        time.sleep(0.5)
+        _look(processes)
+        time.sleep(_LOOK_EVERY_S)

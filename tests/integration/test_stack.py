@@ -165,6 +165,15 @@ def test_up_again_changes_nothing(stack: EmbeddedStack) -> None:
     assert [part.pid for part in stack.status()] == before
 
 
+def test_what_ran_before_is_left_running(stack: EmbeddedStack) -> None:
+    """Another user of the folder stops what it has started, and nothing that was there."""
+    stack.stop_part("redis")
+    other = EmbeddedStack(stack.state)
+    other.up()
+    assert other.stop_started() == ["kafka", "postgres"]
+    assert _ready(stack) == {"kafka": True, "postgres": True, "redis": False}
+
+
 def test_data_survive_down_and_up(stack: EmbeddedStack) -> None:
     """Rows, records, ports and secrets are the same after a stop in order, which leaves no process."""
     env = stack.environment()

@@ -211,6 +211,17 @@ def test_ci_needs_no_terminal() -> None:
     assert steps == [".venv", "lint", "test", "smoke"]
 
 
+def test_the_example_of_make_help_selects_tests() -> None:
+    """What `make help` shows can be typed; what selects nothing fails with a line that says so."""
+    found = re.search(r'make test ARGS="-k (\w+)"', (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert found is not None
+    assert [path for path in (ROOT / "tests").rglob("test_*.py") if found[1] in path.stem]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", __file__, "-k", "nothing_has_this_name"]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "error: -k 'nothing_has_this_name' selects no test" in ended.stdout
+
+
 # ------------------------------------------------------------------------------------------------------------ compose
 
 

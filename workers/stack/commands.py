@@ -14,6 +14,7 @@ from workers.stack.embedded import EmbeddedStack
 from workers.stack.environment import export_lines, read_env
 from workers.stack.errors import StackError
 from workers.tables import print_table
+from workers.telling import telling
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,8 +37,8 @@ def up(
     with _one_line_errors():
         stack = EmbeddedStack(state, brokers=brokers, attached=False)
         console = Console(stderr=True)
-        with console.status("starting") as shown, _ended_by_sigterm():
-            env = stack.up(on_progress=shown.update)
+        with telling(console, "starting") as say, _ended_by_sigterm():
+            env = stack.up(on_progress=say)
         for notice in stack.notices:
             typer.echo(f"note: {notice}", err=True)
         typer.echo(f"Kafka {env.kafka_bootstrap_servers}, {env.redis_url}, PostgreSQL as in {stack.env_file}")
@@ -49,7 +50,7 @@ def down(
     wipe: Annotated[bool, typer.Option("--wipe", help="Remove all data and secrets as well.")] = False,  # noqa: FBT002
 ) -> None:
     """Stop everything; the data stay unless they are to be wiped."""
-    with _one_line_errors(), Console(stderr=True).status("stopping"):
+    with _one_line_errors(), telling(Console(stderr=True), "stopping"):
         stack = EmbeddedStack(state)
         if wipe:
             stack.wipe()

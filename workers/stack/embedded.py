@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, as_completed, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -34,6 +34,7 @@ _CONTROLLER: Final = "-controller"  # after a node's name: the port that the oth
 _READY_POLL_S: Final = 0.02
 _BUSY_WAIT_S: Final = 300.0  # another process may be starting the same stack for the first time
 _DYING_S: Final = 2.0  # a killed server holds its port until the kernel has taken it apart
+_WITHOUT_QUORUM_S: Final = 3.0  # what a node of Kafka has left to end by itself, once most of them have ended
 _STOP_MARGIN_S: Final = 5.0  # for the guardian's own work, beyond its server's patience
 _SYSTEM_STATE: Final = Path("/var/lib/catalog-workers")
 _BELONGS_TO: Final = "belongs-to"  # a file there with the path of the state folder
@@ -132,8 +133,7 @@ class EmbeddedStack:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with self._alone():
-            self._stop({*self._started})
+        self.stop_started()
 
     # The whole -------------------------------------------------------------------------------------------------------
 
@@ -161,6 +161,12 @@ class EmbeddedStack:
                 memory = Memory.load(self.state)
                 if memory is not None:
                     self._stop(_names(memory))
+
+    def stop_started(self) -> list[str]:
+        """Stop what this object has started, and nothing else; returns the parts that run on."""
+        with self._alone():
+            self._stop({*self._started})
+        return [part.name for part in self.status() if part.running]
 
     def wipe(self) -> None:
         """Stop everything and remove all that the stack keeps, data and secrets included; other files stay."""
@@ -299,11 +305,29 @@ class EmbeddedStack:
         return False
 
     def _stop(self, names: Collection[str]) -> None:
-        """Stop parts at the same time. One by one, the last of Kafka's nodes would wait for a quorum that has gone."""
-        with ThreadPoolExecutor(len(names) or 1) as pool:
-            for stopping in [pool.submit(self._process(name).stop, "clean", _patience_s(name)) for name in names]:
-                stopping.result()
+        """Stop parts at the same time.
+
+        The last of Kafka's nodes waits for a quorum that has gone, and would do so for 40 s: it is killed. Nothing is
+        lost by that: what it had acknowledged is written, and read again at the next start.
+        """
+        nodes = [name for name in names if _kind(name) is KafkaServer]
+        with ThreadPoolExecutor(len(names) + 1) as pool:
+            stopping = {name: pool.submit(self._process(name).stop, "clean", _patience_s(name)) for name in names}
+            if len(nodes) > 1:
+                pool.submit(self._end_the_last, [stopping[name] for name in nodes], nodes).result()
+            for one in stopping.values():
+                one.result()
         self._started.difference_update(names)
+
+    def _end_the_last(self, stopping: Sequence[Future[None]], nodes: Sequence[str]) -> None:
+        """Wait for Kafka's nodes to end; kill what is left some time after the others have ended."""
+        left = set(stopping)
+        while len(left) > len(stopping) // 2:
+            _, left = wait(left, return_when=FIRST_COMPLETED)
+        _, left = wait(left, timeout=_WITHOUT_QUORUM_S)
+        for name, one in zip(nodes, stopping, strict=True):
+            if one in left:
+                self._process(name).stop("kill", 0)
 
     def _process(self, name: str) -> GuardedProcess:
         return self._processes.setdefault(name, GuardedProcess(name, self.state))
