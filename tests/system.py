@@ -88,6 +88,8 @@ class System:
     servers: Servers
     database_url: str
     partitions: int = 4
+    root: Path = ROOT
+    """The checkout whose workers are run."""
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
     workers: list[WorkerProcess] = field(default_factory=list)
     replies: dict[str, list[Reply]] = field(default_factory=dict)
@@ -167,7 +169,7 @@ class System:
             process = await asyncio.create_subprocess_exec(
                 *tied([sys.executable, "-m", "workers", "worker", role]),
                 env=env,
-                cwd=ROOT,
+                cwd=self.root,
                 stdout=output,
                 stderr=output,
             )
