@@ -13,8 +13,8 @@ from tests.fuzz.stock import lay_in
 from tests.system import System
 
 SIZE: Final = os.environ.get("SUITE_SIZE", "short")
-INPUTS: Final = {"short": 120, "long": 2_000}
-PROBES: Final = {"short": 200, "long": 1_000}
+INPUTS: Final = {"short": 80, "long": 2_000}
+PROBES: Final = {"short": 120, "long": 1_000}
 SLACK_S: Final = 1.0
 LATE_SHARE: Final = 0.01
 WORKER_BYTES: Final = 400_000_000
