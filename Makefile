@@ -26,7 +26,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help .venv run test smoke lint format chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill audit lock clean
+.PHONY: help .venv run test smoke lint format chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill bench-beside audit lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -102,6 +102,9 @@ bench-admission: .venv ## What tokens and limits cost a command
 
 bench-backfill: .venv ## Backfilled rows a second, beside one plain UPDATE
 	@$(BIN)/python -m tests.benchmarks.backfill $(ARGS)
+
+bench-beside: .venv ## Creations a second and their CPU, beside another checkout: make bench-beside AT=../other
+	@$(BIN)/python -m tests.benchmarks.beside --at $(AT) $(ARGS)
 
 # ------------------------------------------------------------------------------------------------------------ maintenance
 
