@@ -72,9 +72,9 @@ async def _first_broken_rule(
     spending = Spending()
     for place, line in enumerate(command.lines):
         rules = await uow.products.rules_of(products[line.mnemonic])
-        for verdict in await uow.rule_book.check(rules, line.attributes or {}, today, spending):
-            if not verdict.holds:
-                return _broken(verdict, line.mnemonic, f"lines.{place}.attributes")
+        verdicts = await uow.rule_book.check(rules, line.attributes or {}, today, spending, all_rules=False)
+        if verdicts and not verdicts[-1].holds:
+            return _broken(verdicts[-1], line.mnemonic, f"lines.{place}.attributes")
     return None
 
 

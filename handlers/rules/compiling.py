@@ -78,7 +78,8 @@ def _compiled(made: CompiledRule, room: Room, left: int) -> Iterator[int]:
         )
     except jsonschema_rs.ValidationError as error:
         raise BadRuleError(f"the engine does not take its '{error.schema_path[-1]}'") from None
-    made.nodes = _count_nodes(made.schema.for_engine) + _PATTERN_NODES * len(made.schema.patterns)
+    made.nodes = _count_nodes(made.schema.for_engine) + 4 * len(made.schema.all)
+    made.nodes += _PATTERN_NODES * len(made.schema.patterns)
     yield 0
 
 

@@ -255,6 +255,24 @@ async def test_a_recursive_rule_works() -> None:
     assert violation.path == "child.child"
 
 
+async def test_an_order_stops_at_the_first_broken_rule() -> None:
+    """Where only the first broken rule is asked for, none after it is evaluated: it takes no time of the message."""
+    rules = RuleSet("product", None, (rule({}, "one"), rule({"not": {}}, "two"), rule({"not": {}}, "three")))
+    verdicts = await RuleBook(caching=False).check(rules, {}, TODAY, Spending(), all_rules=False)
+    assert [verdict.rule for verdict in verdicts] == ["one", "two"]
+
+
+async def test_telling_leaves_time_for_the_rules_after_it() -> None:
+    """Once half of a message's time is spent a broken rule is told without its places, and the others are evaluated."""
+    broken: dict[str, object] = {"required": ["a"]}
+    rules = RuleSet("product", None, tuple(rule(broken, f"rule {n}") for n in range(4)))
+    spending = Spending(evaluating_s=0.8, compiling_s=99, clock=Clock(0.1))
+    verdicts = await RuleBook(caching=False).check(rules, {}, TODAY, spending)
+    told = [verdict.violations[0].reason for verdict in verdicts]
+    assert told[:2] == ["'a' is a required property"] * 2
+    assert "too much of the rule" in told[3]
+
+
 class Clock:
     """A thread's CPU time; every look at it takes a step."""
 
@@ -361,7 +379,7 @@ async def test_compiled_rules_are_kept_by_product_and_version(monkeypatch: pytes
 
 async def test_the_compiled_rules_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """When they grow beyond their bound, those that were not used for the longest time are given up."""
-    monkeypatch.setattr(book_module, "CACHED_NODES", 35)
+    monkeypatch.setattr(book_module, "CACHED_NODES", 45)
     book = RuleBook(caching=True)
     for product in ("a", "b", "c", "a", "d"):
         rules = RuleSet(product, 1, (rule({"enum": list(range(8))}),))
