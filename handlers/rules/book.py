@@ -11,6 +11,7 @@ from typing import Final
 
 import orjson
 
+from contracts.ijson import MAX_SAFE_INTEGER
 from handlers.product import Rule, RuleSet
 from handlers.rules.compiling import CompiledRule, compile_rules
 from handlers.rules.counting import LINE_BYTES, count
@@ -136,7 +137,11 @@ class RuleBook:
         if not any(rule.is_in_force(on) for rule in rules.rules):
             return ()
         in_force = [one for one in await self._compiled_of(rules, spending) if one.rule.is_in_force(on)]
-        size_bytes = len(orjson.dumps(data))
+        written = orjson.dumps(data)
+        if b".0" in written:  # or a text with it
+            data = whole_numbers(data)
+            written = orjson.dumps(data)
+        size_bytes = len(written)
         if size_bytes > LINE_BYTES:
             _refuse_size(in_force, size_bytes)
         verdicts = []
@@ -187,6 +192,17 @@ class RuleBook:
         while self._nodes > CACHED_NODES:
             _, given_up = self._compiled.popitem(last=False)
             self._nodes -= _nodes(given_up)
+
+
+def whole_numbers(value: object) -> object:
+    """Write doubles that are whole numbers as such: their canonical form is as short, and the engine is quicker."""
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else value
+    if isinstance(value, dict):
+        return {name: whole_numbers(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [whole_numbers(one) for one in value]
+    return value
 
 
 async def _make(rules: Sequence[Rule], spending: Spending) -> Sequence[CompiledRule]:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from datetime import date
 
+import orjson
 import pytest
 
 from handlers.product import Rule, RuleSet
@@ -385,6 +386,17 @@ async def test_the_compiled_rules_are_bounded(monkeypatch: pytest.MonkeyPatch) -
         rules = RuleSet(product, 1, (rule({"enum": list(range(8))}),))
         await book.check(rules, {}, TODAY, Spending())
     assert [product for product, _ in book._compiled] == ["c", "a", "d"]
+
+
+async def test_whole_numbers_count_as_such() -> None:
+    """A double that is a whole number takes as many bytes of a line as the number, and is judged as one."""
+    value = {"a": [1.0, -0.0, 1.5, True, None, "1.0", {"b": 2.0}], "c": 1e22}
+    shortened = book_module.whole_numbers(value)
+    assert shortened == value
+    assert orjson.dumps(shortened) == b'{"a":[1,0,1.5,true,null,"1.0",{"b":2}],"c":1e+22}'
+    rules = RuleSet("product", None, (rule({"properties": {"a": {"items": {"type": "integer", "minimum": 0.5}}}}),))
+    (verdict,) = await RuleBook(caching=False).check(rules, {"a": [1.0] * 8_000}, TODAY, Spending())
+    assert verdict.holds
 
 
 async def test_many_violations_are_cut() -> None:
