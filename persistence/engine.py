@@ -67,10 +67,17 @@ class PoolSettings:
 
 _SESSION: Final = """
 set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 5; set tcp_keepalives_count = 3;
-set tcp_user_timeout = 20000; set plan_cache_mode = force_custom_plan"""
+set tcp_user_timeout = 20000; set plan_cache_mode = force_custom_plan;
+set datestyle = 'ISO, MDY'; set intervalstyle = 'postgres'; set timezone = 'UTC'; set extra_float_digits = 1;
+set bytea_output = 'hex'; set lc_monetary = 'C'; set standard_conforming_strings = on;
+select set_config('search_path', quote_ident(n.nspname) || ', public', false)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.oid = to_regclass('products')"""
 """The server gives up on a silent client by itself, so that the locks of a machine that vanished are released within
 about half a minute. A plan made while a table was empty reads the whole of it for ever after; planning anew costs a
-batch some 0.1 ms a statement. Set once connected: a pooler in between refuses what it does not know while connecting.
+batch some 0.1 ms a statement. A value has one text (keys of backfills travel as text), and a name one table, whatever
+role and database have as their defaults. Set once connected: a pooler in between refuses what it does not know while
+connecting.
 """
 
 

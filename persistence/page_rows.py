@@ -18,7 +18,7 @@ MOST_BYTES: Final = 2 * MAX_REPLY_BYTES
 
 
 def older(columns: str, place: int) -> str:
-    """Say that moment and id, in these columns, come after those that `after_arguments` gives to $place and the next."""
+    """Say that moment and id, in these columns, come after those that `after_arguments` gives to $place and beyond."""
     return f"({columns}) < (${place}::text::timestamptz, ${place + 1}::uuid)"
 
 

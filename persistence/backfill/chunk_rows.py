@@ -33,7 +33,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Treated:
-    """What a chunk's work came to; `worked_s` is the time of the work alone, without lease, ledger and commit."""
+    """What a chunk's work came to; `worked_s` is the time of the work alone, without lease, ledger and commit.
+
+    `rows_left`: of work, those that the update passed over, as a trigger may have it; of a verify, those still to do.
+    """
 
     rows: int
     expected_digest: int | None = None
@@ -229,6 +232,18 @@ async def totals(connection: Connection, run: Run) -> Totals:
         run.pass_number,
     )
     return Totals(row["done"], row["done_in_pass"], row["walked_in_pass"])
+
+
+async def passed_over(connection: Connection, run: Run) -> tuple[int, Key | None]:
+    """Return how many rows the present pass of a run passed over, and the key of one of them."""
+    row = await connection.fetchrow(
+        """
+        select coalesce(sum(rows_left), 0)::bigint as rows, min(sample_key) as sample
+        from backfill_chunks where run_id = $1 and pass = $2 and state = 'done'""",
+        run.id,
+        run.pass_number,
+    )
+    return row["rows"], row["sample"]
 
 
 async def quarantined(connection: Connection, run_id: int) -> Sequence[Mapping[str, Any]]:

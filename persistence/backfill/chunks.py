@@ -44,12 +44,15 @@ class Labour(Protocol):
     async def __call__(self, connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated: ...
 
 
-async def carry_out(engine: Engine, walk: Walk, lease: Lease, spared: Sequence[Key]) -> Treated:
+async def carry_out(
+    engine: Engine, walk: Walk, lease: Lease, spared: Sequence[Key], *, counted: bool = True
+) -> Treated:
     """Treat the rows of a leased chunk and write it off, in one transaction.
 
-    Raises what `failure_of` sorts; whatever is raised, nothing of the chunk has happened.
+    Without `counted` nobody need know what the update passed over, and a row-local one is spared the lock. Raises what
+    `failure_of` sorts; whatever is raised, nothing of the chunk has happened.
     """
-    labour = _timed(labour_of(walk))
+    labour = _timed(labour_of(walk, counted=counted))
 
     async def work(connection: Connection) -> Treated:
         await _hold_phases(connection, walk.definition)
@@ -110,27 +113,41 @@ async def _hold_phases(connection: Connection, definition: Definition) -> None:
 # ------------------------------------------------------------------------------------------------------------- treating
 
 
-def labour_of(walk: Walk) -> Labour:
-    """Return how a definition's rows are treated."""
+def labour_of(walk: Walk, *, counted: bool = True) -> Labour:
+    """Return how a definition's rows are treated; `counted` as in `carry_out`."""
     work = walk.definition.work
     match work:
         case Assignments():
-            return _assignments(walk, work)
+            return _assignments(walk, work, counted=counted)
         case Statement():
             return _statement(walk, work)
         case Transform():
             return _transform(walk, work)
 
 
-def _assignments(walk: Walk, work: Assignments) -> Labour:
+def _assignments(walk: Walk, work: Assignments, *, counted: bool) -> Labour:
     async def assign(connection: Connection, bounds: Bounds, spared: Sequence[Key]) -> Treated:
         sql, arguments = walk.assign(work, bounds, spared)
-        if walk.definition.row_local:
+        if walk.definition.row_local and not counted:
             return Treated(_rows_of(await connection.execute(sql, *arguments)))
         locked = await _lock(connection, walk, bounds, spared)
-        return Treated(_as_locked(_rows_of(await connection.execute(sql, *arguments)), locked))
+        updated = _rows_of(await connection.execute(sql, *arguments))
+        return await _updated(connection, walk, bounds, spared, updated, locked)
 
     return assign
+
+
+async def _updated(
+    connection: Connection, walk: Walk, bounds: Bounds, spared: Sequence[Key], updated: int, locked: int
+) -> Treated:
+    """Note what an update of locked rows passed over: a trigger or a rule of the table's has it so.
+
+    That is a finding, and nothing that another try or a smaller chunk could change: the run goes on without them.
+    """
+    if updated >= locked:
+        return Treated(_as_locked(updated, locked))
+    sql, arguments = walk.a_row_left(bounds, spared)
+    return Treated(updated, rows_left=locked - updated, sample_key=await connection.fetchval(sql, *arguments))
 
 
 def _statement(walk: Walk, work: Statement) -> Labour:
@@ -159,7 +176,8 @@ def _transform(walk: Walk, work: Transform) -> Labour:
         sql, arguments = walk.read(work, bounds, spared)
         columns = await _transformed(walk, work, await connection.fetch(sql, *arguments))
         _as_locked(len(columns[0]), locked)
-        return Treated(_as_locked(_rows_of(await connection.execute(walk.write(work), *columns)), locked))
+        updated = _rows_of(await connection.execute(walk.write(work), *columns))
+        return await _updated(connection, walk, bounds, spared, updated, locked)
 
     return transform
 

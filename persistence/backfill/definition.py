@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, Final
 
+from persistence.backfill.names import read_column, read_table
+
 CHUNK: Final = "{chunk}"
 """Stands in an author's statement for "the rows of this chunk that are still to do"."""
 
@@ -54,7 +56,10 @@ class Transform:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """A backfill. `key` are the columns of a unique index in its order, `todo` is the predicate "still to do"."""
+    """A backfill. `key` are the columns of a unique index in its order, `todo` is the predicate "still to do".
+
+    Tables are written as SQL needs them, columns as they are called.
+    """
 
     name: str
     digest: str
@@ -84,9 +89,8 @@ class Definition:
         return isinstance(self.work, Statement)
 
 
-_IDENTIFIER: Final = re.compile(r"[a-z_][a-z0-9_]*")
-_TABLE: Final = re.compile(r"[a-z_][a-z0-9_]*(\.[a-z_][a-z0-9_]*)?")
 _SELECT: Final = re.compile(r"\bselect\b", re.IGNORECASE)
+_IN_QUOTES: Final = re.compile(r"""\"(?:[^"]|"")*\"|'(?:[^']|'')*'""")
 _CONSTANTS: Final = frozenset(
     {
         "TABLE",
@@ -156,7 +160,7 @@ class _Reader:
             name=self._name,
             digest=digest,
             summary=self._doc[0] if self._doc else "",
-            table=self._matching("TABLE", _TABLE),
+            table=_table("TABLE", self._text("TABLE")),
             key=self._columns("KEY"),
             todo=self._text("TODO"),
             work=work,
@@ -164,8 +168,8 @@ class _Reader:
             expected=self._optional("EXPECTED"),
             actual=self._optional("ACTUAL"),
             consumes_source=self._flag("CONSUMES_SOURCE"),
-            also_lock=self._column_lists("ALSO_LOCK"),
-            phases=self._column_lists("PHASES"),
+            also_lock={_table("ALSO_LOCK", name): columns for name, columns in self._lists("ALSO_LOCK").items()},
+            phases=self._lists("PHASES"),
             reverse=self._optional("REVERSE"),
             irreversible=self._optional("IRREVERSIBLE"),
             max_rows=self._values.get("MAX_ROWS", MAX_ROWS_PYTHON if python else MAX_ROWS_SQL),
@@ -183,7 +187,8 @@ class _Reader:
             columns = self._values["SET"]
             if not isinstance(columns, dict) or not columns:
                 raise DefinitionError("SET maps columns to SQL expressions")
-            return Assignments(MappingProxyType(dict(columns)))
+            names = _columns("SET", tuple(columns))
+            return Assignments(MappingProxyType(dict(zip(names, columns.values(), strict=True))))
         return Statement(self._text("SQL"))
 
     def _text(self, constant: str) -> str:
@@ -198,29 +203,31 @@ class _Reader:
     def _flag(self, constant: str) -> bool:
         return bool(self._values.get(constant, False))
 
-    def _matching(self, constant: str, form: re.Pattern[str]) -> str:
-        value = self._text(constant)
-        if not form.fullmatch(value):
-            raise DefinitionError(f"{constant} is no plain name: {value!r}")
-        return value
-
     def _columns(self, constant: str) -> Sequence[str]:
-        return _plain_names(constant, self._values.get(constant))
+        return _columns(constant, self._values.get(constant))
 
-    def _column_lists(self, constant: str) -> Mapping[str, Sequence[str]]:
+    def _lists(self, constant: str) -> Mapping[str, Sequence[str]]:
         value = self._values.get(constant, {})
         if not isinstance(value, dict):
             raise DefinitionError(f"{constant} maps a name to a tuple of names")
-        return MappingProxyType({key: _plain_names(constant, names) for key, names in value.items()})
+        return MappingProxyType({key: _columns(constant, names) for key, names in value.items()})
 
 
-def _plain_names(constant: str, value: Any) -> Sequence[str]:  # noqa: ANN401 (an author may have written anything)
+def _table(constant: str, value: str) -> str:
+    name = read_table(value)
+    if name is None:
+        raise DefinitionError(f"{constant} is no plain name (others are written in double quotes): {value!r}")
+    return name
+
+
+def _columns(constant: str, value: Any) -> Sequence[str]:  # noqa: ANN401 (an author may have written anything)
     if not isinstance(value, tuple) or not value:
         raise DefinitionError(f'{constant} is a tuple of names, as in ("id",)')
-    for name in value:
-        if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name):
-            raise DefinitionError(f"{constant} is no plain name: {name!r}")
-    return value
+    names = [read_column(name) if isinstance(name, str) else None for name in value]
+    for name, written in zip(names, value, strict=True):
+        if name is None:
+            raise DefinitionError(f"{constant}: {written!r} is no name")
+    return tuple(name for name in names if name is not None)
 
 
 def _check(definition: Definition) -> None:
@@ -236,7 +243,7 @@ def _check(definition: Definition) -> None:
     if definition.row_local:
         if not isinstance(work, Assignments):
             raise DefinitionError("only SET can be ROW_LOCAL")
-        if any(_SELECT.search(sql) for sql in (definition.todo, *work.columns.values())):
+        if any(_SELECT.search(_IN_QUOTES.sub(" ", sql)) for sql in (definition.todo, *work.columns.values())):
             raise DefinitionError("ROW_LOCAL reads nothing but the row itself, so it has no SELECT in it")
     if definition.consumes_source and not isinstance(work, Statement):
         raise DefinitionError("CONSUMES_SOURCE belongs to SQL")

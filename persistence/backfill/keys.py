@@ -4,14 +4,18 @@ A key travels as text, column by column (`array['17', 'a']`), and is cast back t
 type that has a unique index, exact in both directions.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from persistence.backfill.definition import Definition, DefinitionError
+from persistence.backfill.names import quoted
 from persistence.engine import Connection
 
 Key = Sequence[str]
+
+_LAST_PART: Final = re.compile(r'(?:"(?:[^"]|"")+"|[^."]+)$')
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +32,38 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
-    """A column of the key: its name, its SQL type, and the collation it sorts by (quoted; None: it has none)."""
+    """A column of the key: its name, its SQL type, and the collation it sorts by (quoted; None: it has none).
+
+    The type is without its length: a cast to `character` alone would cut a key off after its first character.
+    """
 
     name: str
     sql_type: str
     collation: str | None
 
+    @property
+    def sql(self) -> str:
+        """The name as SQL needs it."""
+        return quoted(self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class KeyShape:
-    """The key of a table. Every piece of SQL names columns as `table.column`."""
+    """The key of a table. Every piece of SQL names columns as `table.column`, both as SQL needs them."""
 
     table: str
     columns: Sequence[KeyColumn]
 
     @property
+    def alias(self) -> str:
+        """The table without its schema: how an author names its columns."""
+        found = _LAST_PART.search(self.table)
+        return self.table if found is None else found[0]
+
+    @property
     def order(self) -> str:
         """The key's columns in order, for ORDER BY."""
-        return ", ".join(f"{self.table}.{column.name}" for column in self.columns)
+        return ", ".join(f"{self.table}.{column.sql}" for column in self.columns)
 
     @property
     def as_text(self) -> str:
@@ -54,7 +72,7 @@ class KeyShape:
 
     def as_text_of(self, relation: str) -> str:
         """Return the key as an array of text, out of a relation with the key's columns."""
-        return f"array[{', '.join(f'{relation}.{column.name}::text' for column in self.columns)}]"
+        return f"array[{', '.join(f'{relation}.{column.sql}::text' for column in self.columns)}]"
 
     def within(self, bounds: Bounds) -> str:
         """Say that a row's key lies within bounds; `$1` (and `$2`) are `bounds.arguments()`."""
@@ -70,9 +88,9 @@ class KeyShape:
         return f"{self._left()} >= {self._right(parameter)}"
 
     def same(self, alias: str) -> str:
-        """Say that a row's key equals the text columns `k0`, `k1` … of another relation."""
+        """Say that a row's key equals the text columns `<alias>_k0`, `<alias>_k1` … of another relation."""
         return " and ".join(
-            f"{self.table}.{column.name} = {alias}.k{place}::{column.sql_type}"
+            f"{self.table}.{column.sql} = {alias}.{alias}_k{place}::{column.sql_type}"
             for place, column in enumerate(self.columns)
         )
 
@@ -97,7 +115,7 @@ class KeyShape:
 
 
 _COLUMNS: Final = """
-select a.attname as name, format_type(a.atttypid, null) as sql_type, a.attnotnull as not_null,
+select a.attname as name, format_type(a.atttypid, -1) as sql_type, a.attnotnull as not_null,
        case when a.attcollation <> 0 then quote_ident(n.nspname) || '.' || quote_ident(c.collname) end as collation
 from pg_attribute a
 left join pg_collation c on c.oid = a.attcollation

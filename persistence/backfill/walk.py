@@ -5,27 +5,36 @@ Where rows were put aside, the range is cut out around them with one more argume
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from persistence.backfill.definition import CHUNK, Assignments, Definition, DefinitionError, Statement, Transform
 from persistence.backfill.keys import Bounds, Key, KeyShape, read_key_shape
+from persistence.backfill.names import quoted, read_column
 from persistence.engine import Connection
 
 Query = tuple[str, list[object]]
 
+# A length or precision belongs to the column: written by a cast, a value that is too long would be cut off, where the
+# assignment refuses it. What PostgreSQL compares is told by the type that stands behind domains and arrays.
 _TYPES: Final = """
-select a.attname as name, format_type(a.atttypid, null) as sql_type
-from pg_attribute a
+select a.attname as name, format_type(a.atttypid, -1) as sql_type, format_type(a.atttypid, a.atttypmod) as full_type,
+  format_type(case when b.typelem <> 0 and b.typcategory = 'A' then pg_basetype(b.typelem) else b.oid end, -1) as base,
+  b.typtype = 'c' as is_composite
+from pg_attribute a join pg_type b on b.oid = pg_basetype(a.atttypid)
 where a.attrelid = to_regclass($1) and a.attname = any($2::text[]) and a.attnum > 0 and not a.attisdropped"""
+_MADE: Final = "made_by_backfill"
+"""What a function made, as a relation; its columns begin so, too. An author's SQL may name any column without its table."""
 _AS_TEXT: Final = frozenset(
     {
-        "bit",
+        '"bit"',
         "bit varying",
         "box",
         "circle",
         "json",
+        "jsonpath",
         "line",
         "lseg",
         "money",
@@ -34,10 +43,20 @@ _AS_TEXT: Final = frozenset(
         "polygon",
         "tsquery",
         "tsvector",
+        "xid",
         "xml",
     }
 )
 """Types without equality or hash: they are compared as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnType:
+    """The SQL type of a column: without its length or precision, and with it; `as_text`: it has no equality."""
+
+    name: str
+    full: str
+    as_text: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +65,10 @@ class Walk:
 
     definition: Definition
     shape: KeyShape
-    types: Mapping[str, str]
-    """SQL types of the columns that are read or written by name."""
+    types: Mapping[str, ColumnType]
+    """The columns that are read or written by name."""
+    actual_type: ColumnType | None
+    """That of ACTUAL, where it names a column of the walked table and nothing else."""
 
     # ----------------------------------------------------------------------------------------------------- planning
 
@@ -124,7 +145,7 @@ class Walk:
     def assign(self, work: Assignments, bounds: Bounds, spared: Sequence[Key]) -> Query:
         """Update the rows that are still to do."""
         condition, arguments = self._to_do(bounds, spared)
-        assignments = ", ".join(f"{column} = {sql}" for column, sql in work.columns.items())
+        assignments = ", ".join(f"{quoted(column)} = {sql}" for column, sql in work.columns.items())
         return f"update {self.shape.table} set {assignments} where {condition}", arguments
 
     def statement(self, work: Statement, bounds: Bounds, spared: Sequence[Key]) -> Query:
@@ -141,22 +162,22 @@ class Walk:
         """Write transformed rows: arguments are the key's columns, then the written ones, each an array of text."""
         table = self.shape.table
         assignments = ", ".join(
-            f"{column} = new.w{place}::{self.types[column]}" for place, column in enumerate(work.writes)
+            f"{quoted(column)} = {_MADE}.{_MADE}_w{place}::{self.types[column].name}" for place, column in enumerate(work.writes)
         )
-        return f"update {table} set {assignments} from {self._unnest(work)} where {self.shape.same('new')}"
+        return f"update {table} set {assignments} from {self._unnest(work)} where {self.shape.same(_MADE)}"
 
     # ------------------------------------------------------------------------------------------------------ comparing
 
     def digest_expected(self, bounds: Bounds, spared: Sequence[Key]) -> Query:
         """Digest f(source) of the rows that are still to do (and locked)."""
         condition, arguments = self._to_do(bounds, spared)
-        return self._digest(str(self.definition.expected), condition), arguments
+        return self._digest(self._sides()[0][0], condition), arguments
 
     def digest_written(self, bounds: Bounds) -> Query:
         """Digest the target of the rows that this transaction has written: their xmin is its own id."""
         own = f"{self.shape.table}.xmin::text = (select mod(pg_current_xact_id()::text::numeric, 4294967296)::text)"
         condition = f"{self.shape.within(bounds)} and {own}"
-        return self._digest(str(self.definition.actual), condition), bounds.arguments()
+        return self._digest(self._sides()[1][0], condition), bounds.arguments()
 
     def compare(self, bounds: Bounds, spared: Sequence[Key]) -> Query:
         """Compare f(source) with the target, and count what is still to do, in one snapshot."""
@@ -171,13 +192,16 @@ class Walk:
 
     def compare_transformed(self, work: Transform) -> str:
         """Compare what the function made with the target: the arguments of `write`, in the snapshot of the read."""
-        expected = [
-            self._comparable(column, f"new.w{place}::{self.types[column]}") for place, column in enumerate(work.writes)
-        ]
-        actual = [self._comparable(column, f"{self.shape.table}.{column}") for column in work.writes]
+        expected = [self._as_stored(self.types[column], f"{_MADE}.{_MADE}_w{place}") for place, column in enumerate(work.writes)]
+        actual = [self._stored(column) for column in work.writes]
         return self._compare(
-            expected, actual, f"{self.shape.table} join {self._unnest(work)} on {self.shape.same('new')}"
+            expected, actual, f"{self.shape.table} join {self._unnest(work)} on {self.shape.same(_MADE)}"
         )
+
+    def a_row_left(self, bounds: Bounds, spared: Sequence[Key]) -> Query:
+        """Find the key of a row of a range that is still to do."""
+        condition, arguments = self._to_do(bounds, spared)
+        return f"select {self.shape.as_text} from {self.shape.table} where {condition} limit 1", arguments
 
     def any_left(self, spared: Sequence[Key]) -> Query:
         """Ask whether any row of the table is still to do."""
@@ -207,39 +231,50 @@ class Walk:
         return f"{within} and {todo}", [*arguments, _as_json(spared)]
 
     def _spared(self, parameter: int) -> str:
-        own = ", ".join(f"{self.shape.table}.{column.name}::text" for column in self.shape.columns)
+        own = ", ".join(f"{self.shape.table}.{column.sql}::text" for column in self.shape.columns)
         theirs = ", ".join(f"spared.key ->> {place}" for place in range(len(self.shape.columns)))
         return f"(({own}) in (select {theirs} from jsonb_array_elements(${parameter}::text::jsonb) as spared (key)))"
 
     def _read(self, work: Transform, condition: str) -> str:
-        keys = ", ".join(f"{self.shape.table}.{key.name}::text" for key in self.shape.columns)
-        reads = ", ".join(f"{self.shape.table}.{column}::text" for column in work.reads)
+        keys = ", ".join(f"{self.shape.table}.{key.sql}::text" for key in self.shape.columns)
+        reads = ", ".join(f"{self.shape.table}.{quoted(column)}::text" for column in work.reads)
         return f"select {keys}, {reads} from {self.shape.table} where {condition} order by {self.shape.order}"
 
     def _unnest(self, work: Transform) -> str:
-        names = [f"k{place}" for place in range(len(self.shape.columns))]
-        names += [f"w{place}" for place in range(len(work.writes))]
+        names = [f"{_MADE}_k{place}" for place in range(len(self.shape.columns))]
+        names += [f"{_MADE}_w{place}" for place in range(len(work.writes))]
         arrays = ", ".join(f"${place}::text[]" for place in range(1, len(names) + 1))
-        return f"unnest({arrays}) as new ({', '.join(names)})"
+        return f"unnest({arrays}) as {_MADE} ({', '.join(names)})"
 
     def _sides(self) -> tuple[list[str], list[str]]:
         work = self.definition.work
         if isinstance(work, Assignments):
             return (
-                [self._comparable(column, f"({sql})::{self.types[column]}") for column, sql in work.columns.items()],
-                [self._comparable(column, f"{self.shape.table}.{column}") for column in work.columns],
+                [self._as_stored(self.types[column], f"({sql})") for column, sql in work.columns.items()],
+                [self._stored(column) for column in work.columns],
             )
-        return [f"({self.definition.expected})"], [f"({self.definition.actual})"]
+        expected, actual = f"({self.definition.expected})", f"({self.definition.actual})"
+        if self.actual_type is None:
+            return [expected], [actual]
+        actual = f"{actual}::text" if self.actual_type.as_text else actual
+        return [self._as_stored(self.actual_type, expected)], [actual]
 
-    def _comparable(self, column: str, sql: str) -> str:
-        return f"({sql})::text" if self.types[column] in _AS_TEXT else sql
+    @staticmethod
+    def _as_stored(kind: ColumnType, sql: str) -> str:
+        """Write a value as it becomes when it is assigned to a column of the type, in a form that can be compared."""
+        value = f"{sql}::{kind.name}::{kind.full}"
+        return f"{value}::text" if kind.as_text else value
+
+    def _stored(self, column: str) -> str:
+        value = f"{self.shape.table}.{quoted(column)}"
+        return f"{value}::text" if self.types[column].as_text else value
 
     def _digest(self, expression: str, condition: str) -> str:
         keys = self.shape.order
         return (
             f"select count(*) as rows, bit_xor(hash_record_extended(row({keys}, value), 0)) as digest from ("
             f"select {keys}, ({expression}) as value from {self.shape.table} where {condition} offset 0"
-            f") as {self.shape.table.rpartition('.')[2]}"
+            f") as {self.shape.alias}"
         )
 
     def _compare(self, expected: Sequence[str], actual: Sequence[str], source: str) -> str:
@@ -251,7 +286,7 @@ class Walk:
         """
         keys = [f"k{place}" for place in range(len(self.shape.columns))]
         places = range(len(expected))
-        columns = [f"{self.shape.table}.{key.name} as k{place}" for place, key in enumerate(self.shape.columns)]
+        columns = [f"{self.shape.table}.{key.sql} as k{place}" for place, key in enumerate(self.shape.columns)]
         columns += [f"{sql} as e{place}" for place, sql in enumerate(expected)]
         columns += [f"{sql} as a{place}" for place, sql in enumerate(actual)]
         columns.append(f"({self.definition.todo}) as todo")
@@ -284,9 +319,25 @@ async def read_walk(connection: Connection, definition: Definition) -> Walk:
         names = list(work.columns)
     elif isinstance(work, Transform):
         names = [*work.reads, *work.writes]
-    rows = await connection.fetch(_TYPES, definition.table, list(names))
-    types = {row["name"]: row["sql_type"] for row in rows}
+    shown = None if definition.actual is None else _column_of(definition.actual, shape)
+    rows = await connection.fetch(_TYPES, definition.table, [*names, *([] if shown is None else [shown])])
+    types = {
+        row["name"]: ColumnType(row["sql_type"], row["full_type"], row["is_composite"] or row["base"] in _AS_TEXT)
+        for row in rows
+    }
     for name in names:
         if name not in types:
             raise DefinitionError(f"{definition.name}: there is no {definition.table}.{name}")
-    return Walk(definition, shape, types)
+    return Walk(definition, shape, types, types.get(shown) if shown is not None else None)
+
+
+_COLUMN: Final = re.compile(r'(?P<name>[A-Za-z_][\w$]*|"(?:[^"]|"")+")')
+
+
+def _column_of(actual: str, shape: KeyShape) -> str | None:
+    """Return the column that an expression is, where it is nothing else."""
+    found = _COLUMN.fullmatch(actual.removeprefix(f"{shape.alias}."))
+    if found is None:
+        return None
+    name = found["name"]
+    return read_column(name) if name.startswith('"') else name.lower()

@@ -19,7 +19,7 @@ from tests.servers import Servers
 
 EMPTY: Final = """
 drop table if exists walked, other, slowly;
-drop function if exists slow_value, count_times, slowly_true;
+drop function if exists slow_value, count_times, slowly_true, pass_over;
 truncate backfill_runs, products, customers restart identity cascade;
 truncate backfill_workers, worker_heartbeats, backfill_budget;
 insert into backfill_budget default values;

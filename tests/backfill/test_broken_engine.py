@@ -89,9 +89,9 @@ async def test_a_chunk_applied_twice(workshop: Workshop, monkeypatch: pytest.Mon
     )
     carry_out: Callable[..., Awaitable[object]] = chunks.carry_out
 
-    async def twice(*arguments: object) -> object:
-        await carry_out(*arguments)
-        return await carry_out(*arguments)
+    async def twice(*arguments: object, **options: object) -> object:
+        await carry_out(*arguments, **options)
+        return await carry_out(*arguments, **options)
 
     monkeypatch.setattr(chunks, "carry_out", twice)
     assert "chunk 1 of pass 1 was applied 2 times" in await _findings(workshop)

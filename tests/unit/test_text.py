@@ -4,7 +4,7 @@ import unicodedata
 from typing import Annotated
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -104,6 +104,7 @@ def test_text_is_stable(sent: str) -> None:
 
 
 @given(st.text())
+@example("\u0390\u03aa\u0301")
 def test_fold_key_is_nfkc_casefold(text: str) -> None:
     """A key is normal, folds to itself, and is that of texts alike but for case, composition or compatibility."""
     key = fold_key(text)

@@ -38,16 +38,23 @@ async def close(place: Workplace, connection: Connection, run: Run, walk: Walk) 
 async def _close_work(place: Workplace, connection: Connection, run: Run, walk: Walk) -> bool:
     """A walk that treated nothing is the end, and so is one after which nothing is left to do.
 
-    Otherwise another one follows, for what was written meanwhile. False while another worker looks what is left, or
-    when the look was broken off, as a pause must not wait for it.
+    Otherwise another one follows, for what was written meanwhile. What every walk passes over, as a trigger of the
+    table has it, is told with the end: a verify will find it. False while another worker looks what is left, or when
+    the look was broken off, as a pause must not wait for it.
     """
     done = (await chunk_rows.totals(connection, run)).rows_done_in_pass
-    nothing_left = done == 0 or await _nothing_left(place, connection, run, walk)
+    passed_over, sample = await chunk_rows.passed_over(connection, run)
+    # A first walk of a row-local definition does not count what it passes over.
+    counted = run.pass_number > 1 or not walk.definition.row_local
+    nothing_left = (done == 0 and counted) or await _nothing_left(place, connection, run, walk)
     if nothing_left is None:
         return False
     if nothing_left:
         event = Event.FINISH_WITH_QUARANTINE if run.quarantined else Event.FINISH
-        ended = await runs.end(connection, run, event)
+        reason = None
+        if passed_over:
+            reason = f"{passed_over} rows are still to do, for example {sample}: a trigger or rule passes them over"
+        ended = await runs.end(connection, run, event, reason)
         if ended:
             _log.info("backfill_ended", backfill=run.name, run=run.id, quarantined=run.quarantined)
         return ended

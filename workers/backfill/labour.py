@@ -81,7 +81,8 @@ async def _act(place: Workplace, run: Run, walk: Walk, lease: Lease) -> Treated:
             spared = await chunk_rows.spared_keys(connection, run, walk.shape, lease.bounds)
     if run.kind == runs.VERIFY:
         return await chunks.compare(place.engine, walk, lease, spared)
-    return await chunks.carry_out(place.engine, walk, lease, spared)
+    counted = run.pass_number > 1 or _is_looked_back_at(place, run, lease)
+    return await chunks.carry_out(place.engine, walk, lease, spared, counted=counted)
 
 
 async def _watched(place: Workplace, run: Run, walk: Walk, lease: Lease) -> Treated:
@@ -138,12 +139,16 @@ async def _still_wanted(place: Workplace, run: Run, lease: Lease, *, renew: bool
 # ----------------------------------------------------------------------------------------------------------- afterwards
 
 
+def _is_looked_back_at(place: Workplace, run: Run, lease: Lease) -> bool:
+    return lease.rows_walked > 0 and lease.rows_walked >= LOOK_GROWTH * place.looked_at.get(run.id, 0)
+
+
 async def _look_back(place: Workplace, run: Run, walk: Walk, lease: Lease, treated: Treated) -> None:
     """Look at a chunk that is done as the closing walk will: how long that takes, and whether anything is left.
 
     A definition whose rows still meet its predicate afterwards would be walked for ever: it is stopped.
     """
-    if lease.rows_walked < LOOK_GROWTH * place.looked_at.get(run.id, 0) or lease.rows_walked == 0:
+    if not _is_looked_back_at(place, run, lease):
         return
     place.looked_at[run.id] = lease.rows_walked
     began = time.monotonic()
@@ -151,6 +156,7 @@ async def _look_back(place: Workplace, run: Run, walk: Walk, lease: Lease, treat
     took_s = time.monotonic() - began
     async with connected(place.engine) as connection:
         await runs.note_idle_row(connection, run, took_s / lease.rows_walked)
+        left -= treated.rows_left or 0
         if 1 < treated.rows <= left:
             reason = f"{left} rows still meet the predicate after they were treated: {run.definition} would never end"
             await runs.move(connection, await runs.run_by_id(connection, run.id), Event.STOP, reason)
