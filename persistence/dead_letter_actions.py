@@ -104,7 +104,7 @@ class DeadLetterActions:
 
     async def let_go(self, failure: Failure) -> None:
         """Let the commands that are parked behind this one wait for it no longer."""
-        arrival = Arrival(failure.stamped_at, failure.partition, failure.offset)
+        arrival = Arrival(failure.partition, failure.offset, failure.stamped_at)
         await parked_commands.let_go(self._engine, failure.topic, arrival)
 
     async def dealt_with(self, failures: Collection[Failure]) -> dict[Failure, Done]:

@@ -15,11 +15,11 @@ from persistence.engine import connected
 
 
 class Arrival(NamedTuple):
-    """When and where a command first arrived: the order of a queue."""
+    """Where in the log a command first arrived, as the operator's list goes; when: it may be of another topic."""
 
-    stamped_at: datetime
     partition: int
     offset: int
+    stamped_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,37 +44,37 @@ Queues = Mapping[bytes, Sequence[Parked]]
 # Of each queue as many as the batch could go through, and whatever in it is of the batch itself: a key that nobody
 # looked after for weeks costs a batch no more than any other.
 _LOAD: Final = """
-with own as (select * from unnest($4::timestamptz[], $5::integer[], $6::bigint[]) as o(stamped_at, part, off)),
+with own as (select * from unnest($4::integer[], $5::bigint[], $6::timestamptz[]) as o(part, off, stamped_at)),
 found as (
     select p.* from unnest($2::bytea[]) as k(key_hmac) cross join lateral (
         select key_hmac, stamped_at, log_partition, log_offset, incident from parked_commands p
         where p.log_topic = $1 and p.key_hmac = k.key_hmac
-        order by stamped_at, log_partition, log_offset limit $3) p
+        order by log_partition, log_offset, stamped_at limit $3) p
     union
     select p.key_hmac, p.stamped_at, p.log_partition, p.log_offset, p.incident
     from unnest($2::bytea[]) as k(key_hmac) cross join own o join parked_commands p
         on p.log_topic = $1 and p.key_hmac = k.key_hmac and p.stamped_at = o.stamped_at
         and p.log_partition = o.part and p.log_offset = o.off)
 select key_hmac, stamped_at, log_partition, log_offset, incident from found
-order by stamped_at, log_partition, log_offset"""
+order by log_partition, log_offset, stamped_at"""
 # A worker that was overtaken (stopped, and woken after its partition went to another) may hold as broken what was
 # applied meanwhile: what has an outcome enters no queue. Who is put aside again has a new dead letter.
 _SETTLE: Final = """
 with gone as (
     delete from parked_commands p
-    using unnest($6::bytea[], $7::timestamptz[], $8::integer[], $9::bigint[]) as r(key_hmac, stamped_at, part, off)
+    using unnest($6::bytea[], $7::integer[], $8::bigint[], $9::timestamptz[]) as r(key_hmac, part, off, stamped_at)
     where p.log_topic = $1 and p.key_hmac = r.key_hmac and p.stamped_at = r.stamped_at and p.log_partition = r.part
         and p.log_offset = r.off)
 insert into parked_commands (log_topic, key_hmac, stamped_at, log_partition, log_offset, incident)
 select $1, r.key_hmac, r.stamped_at, r.part, r.off, r.incident
-from unnest($2::bytea[], $3::timestamptz[], $4::integer[], $5::bigint[], $10::text[], $11::text[], $12::text[])
-    as r(key_hmac, stamped_at, part, off, incident, caller, message_id)
+from unnest($2::bytea[], $3::integer[], $4::bigint[], $5::timestamptz[], $10::text[], $11::text[], $12::text[])
+    as r(key_hmac, part, off, stamped_at, incident, caller, message_id)
 where not exists (select from outcomes o where o.caller = r.caller and o.message_id = r.message_id)
-order by r.key_hmac, r.stamped_at, r.part, r.off
+order by r.key_hmac, r.part, r.off, r.stamped_at
 on conflict (log_topic, key_hmac, stamped_at, log_partition, log_offset)
 do update set parked_at = clock_timestamp(), incident = excluded.incident"""
 _LET_GO: Final = """
-delete from parked_commands where log_topic = $1 and stamped_at = $2 and log_partition = $3 and log_offset = $4"""
+delete from parked_commands where log_topic = $1 and log_partition = $2 and log_offset = $3 and stamped_at = $4"""
 
 
 async def load(engine: AsyncEngine, topic: str, keys: Collection[bytes], own: Collection[Arrival]) -> Queues:
@@ -84,7 +84,7 @@ async def load(engine: AsyncEngine, topic: str, keys: Collection[bytes], own: Co
         rows = await connection.fetch(_LOAD, topic, list(keys), len(own) + 1, *columns)
     queues: dict[bytes, list[Parked]] = defaultdict(list)
     for row in rows:
-        arrival = Arrival(row["stamped_at"], row["log_partition"], row["log_offset"])
+        arrival = Arrival(row["log_partition"], row["log_offset"], row["stamped_at"])
         queues[row["key_hmac"]].append(Parked(arrival, row["incident"]))
     return queues
 

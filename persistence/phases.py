@@ -20,6 +20,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import Connection, connected, transaction
+from persistence.observed_time import ObservedClock
 
 
 class Phase(StrEnum):
@@ -233,7 +234,7 @@ async def live_workers(connection: Connection, younger_than_s: float = LIVE_FOR_
 
 @dataclass(frozen=True, slots=True)
 class StepPatience:
-    """How long a step waits, in seconds: for live workers to be at the present phase, and for its lock."""
+    """How long a step waits, in seconds that it sees: for live workers to be at the present phase, and for its lock."""
 
     workers_s: float = 20.0
     lock_s: float = 30.0
@@ -307,14 +308,13 @@ def _no_such_step(change: str, phase: Phase, to: Phase) -> str:
 
 async def _workers_at(engine: AsyncEngine, change: str, phase: Phase, workers_s: float) -> None:
     """Wait until every live worker acts by the phase: caches and prepared statements are never two steps off."""
-    clock = asyncio.get_running_loop()
-    give_up_at = clock.time() + workers_s
+    waited_s = ObservedClock()
     while True:
         async with connected(engine) as connection:
             behind = [one for one in await live_workers(connection) if one.phases.get(change) != phase]
         if not behind:
             return
-        if clock.time() > give_up_at:
+        if waited_s() > workers_s:
             named = ", ".join(f"{one.worker} ({one.phases.get(change, 'knows nothing of it')})" for one in behind)
             raise PhaseRefusedError(f"{change} is {phase}, but not for these live workers: {named}")
         await asyncio.sleep(_POLL_S)
@@ -328,8 +328,7 @@ async def _pass_gate(engine: AsyncEngine, change: str, to: Phase) -> None:
 
 
 async def _step(engine: AsyncEngine, change: str, before: _Standing, to: Phase, by: str, lock_s: float) -> None:
-    clock = asyncio.get_running_loop()
-    give_up_at = clock.time() + lock_s
+    waited_s = ObservedClock()
     pause_s = _POLL_S
     while True:
         try:
@@ -337,11 +336,13 @@ async def _step(engine: AsyncEngine, change: str, before: _Standing, to: Phase, 
                 await connection.execute(_EXCLUSIVE_LOCK, change)
                 moved = await connection.fetchval(_STEP, change, before.phase, to, by, before.last_exclusive_at)
                 if moved is None:
+                    if (await _standing(engine, change)).phase == to:
+                        return
                     raise PhaseRefusedError(f"somebody else moved {change} meanwhile: look again")
                 await connection.execute("commit")
             return
         except asyncpg.LockNotAvailableError as error:
-            if clock.time() + pause_s > give_up_at:
+            if waited_s() + pause_s > lock_s:
                 reason = f"{change} stays {before.phase}: write transactions left no gap within {lock_s:.0f} s"
                 raise PhaseRefusedError(reason) from error
         await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 (jitter, no secret)

@@ -64,7 +64,7 @@ from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.security import KafkaSecurity, SecurityConfigError
 from workers.kafka.topics import DEAD_LETTER_BYTES, TopicAdmin
-from workers.liveness import stuck_because, until_stuck
+from workers.liveness import Presence, stuck_because, until_stuck
 from workers.outcome_erasure import OutcomeErasure
 from workers.outcome_purge import OutcomePurge
 from workers.pipeline.answering import Answering
@@ -323,6 +323,7 @@ def _assemble(
 ) -> worker.Worker:
     """Put a worker together around its edge; the handler is set already."""
     observing = parts.settings.observing
+    presence = Presence()
 
     async def start() -> None:
         for engine, address in databases:
@@ -331,7 +332,7 @@ def _assemble(
         await parts.edge.start()
 
     def stuck() -> str | None:
-        return stuck_because(parts.edge.health(), parts.watching.outage, observing.stuck_after_s)
+        return stuck_because(presence.seen(parts.edge.health()), parts.watching.outage, observing.stuck_after_s)
 
     async def failed() -> str:
         ends = [

@@ -129,6 +129,8 @@ _INDEXES = {
     "customers_email_key_stale": (
         f"customers ((normalize(regexp_replace(email_key, '{_IGNORABLE}', '', 'g'), nfkc))) where {_stale('email_key')}"
     ),
+    # a queue goes by the place in the log, not by the broker's clock, which may be set back
+    "parked_commands_by_position": "parked_commands (log_topic, key_hmac, log_partition, log_offset, stamped_at)",
     "customers_name_key_stale": f"customers ((left(name_key, 1))) where {_stale('name_key')}",
 }
 

@@ -12,9 +12,12 @@ from typing import Final
 
 from persistence.backfill.failures import in_one_line
 from persistence.engine import Connection
+from persistence.observed_time import ObservedClock
 
 READ_TIMEOUT_S: Final = 2.0
 """A signal that takes longer than this to read counts as unreadable: the database is in no state to be worked."""
+OVERSLEPT_S: Final = 1.0
+"""A time-out that strikes later than this after its time struck a process that was stopped."""
 STALE_HEARTBEAT_S: Final = 15.0
 """Live workers beat every few seconds: one that is silent for longer says nothing of the traffic now."""
 GONE_HEARTBEAT_S: Final = 60.0
@@ -122,15 +125,20 @@ async def read_signals(
 
 
 async def _read(connection: Connection, signal: Signal, query: str, arguments: tuple[object, ...]) -> Reading:
-    try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            row = await connection.fetchrow(query, *arguments)
-    except TimeoutError:
-        return Reading(signal, None, f"not read within {READ_TIMEOUT_S:.0f} s")
-    except Exception as error:
-        if getattr(error, "sqlstate", None) is None:
-            raise  # no answer of the server: the connection is gone
-        return Reading(signal, None, in_one_line(error))
-    if row is not None and row["hidden"]:
-        return Reading(signal, None, _HIDDEN[signal])
-    return Reading(signal, 0.0 if row is None or row["value"] is None else row["value"])
+    while True:
+        waited_s = ObservedClock(most_s=READ_TIMEOUT_S + OVERSLEPT_S)
+        try:
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                row = await connection.fetchrow(query, *arguments)
+        except TimeoutError:
+            waited_s()
+            if waited_s.missed_s > 0:
+                continue  # this process was stopped: the answer has been there for long, perhaps
+            return Reading(signal, None, f"not read within {READ_TIMEOUT_S:.0f} s")
+        except Exception as error:
+            if getattr(error, "sqlstate", None) is None:
+                raise  # no answer of the server: the connection is gone
+            return Reading(signal, None, in_one_line(error))
+        if row is not None and row["hidden"]:
+            return Reading(signal, None, _HIDDEN[signal])
+        return Reading(signal, 0.0 if row is None or row["value"] is None else row["value"])

@@ -26,7 +26,7 @@ select a.attname as name, format_type(a.atttypid, -1) as sql_type, format_type(a
 from pg_attribute a join pg_type b on b.oid = pg_basetype(a.atttypid)
 where a.attrelid = to_regclass($1) and a.attname = any($2::text[]) and a.attnum > 0 and not a.attisdropped"""
 _MADE: Final = "made_by_backfill"
-"""What a function made, as a relation; its columns begin so, too. An author's SQL may name any column without its table."""
+"""What a function made, as a relation; its columns begin so, too: SQL may name those of the table without it."""
 _AS_TEXT: Final = frozenset(
     {
         '"bit"',
@@ -162,7 +162,7 @@ class Walk:
         """Write transformed rows: arguments are the key's columns, then the written ones, each an array of text."""
         table = self.shape.table
         assignments = ", ".join(
-            f"{quoted(column)} = {_MADE}.{_MADE}_w{place}::{self.types[column].name}" for place, column in enumerate(work.writes)
+            f"{quoted(column)} = {_made(place)}::{self.types[column].name}" for place, column in enumerate(work.writes)
         )
         return f"update {table} set {assignments} from {self._unnest(work)} where {self.shape.same(_MADE)}"
 
@@ -192,7 +192,7 @@ class Walk:
 
     def compare_transformed(self, work: Transform) -> str:
         """Compare what the function made with the target: the arguments of `write`, in the snapshot of the read."""
-        expected = [self._as_stored(self.types[column], f"{_MADE}.{_MADE}_w{place}") for place, column in enumerate(work.writes)]
+        expected = [self._as_stored(self.types[column], _made(place)) for place, column in enumerate(work.writes)]
         actual = [self._stored(column) for column in work.writes]
         return self._compare(
             expected, actual, f"{self.shape.table} join {self._unnest(work)} on {self.shape.same(_MADE)}"
@@ -304,6 +304,10 @@ class Walk:
             f" from (select *, {differs} as differs, {hashed('e')} as hash"
             f" from (select {', '.join(columns)} from {source} offset 0) as valued offset 0) as compared"
         )
+
+
+def _made(place: int) -> str:
+    return f"{_MADE}.{_MADE}_w{place}"
 
 
 def _as_json(keys: Sequence[Key]) -> str:

@@ -251,6 +251,24 @@ async def test_a_second_delivery_of_what_waits_waits_with_it(engine: Engine) -> 
     assert await parked(engine) == 0
 
 
+@pytest.mark.parametrize("steps_ms", [(0, 0, 0), (0, -1, -2), (0, -60_000, 5), (0, 3, -3_600_000), (-5, 5, 0)])
+async def test_a_queue_goes_by_the_log(engine: Engine, steps_ms: tuple[int, ...]) -> None:
+    """Whatever the broker's clock said, as where a leader changed, replays in the log's order are let through.
+
+    What arrived later in the log waits, with an earlier time, too.
+    """
+    direct = Direct(engine, KINDS)
+    batch = [create(direct, name="Poison"), create(direct), create(direct)]
+    batch = [replace(one, timestamp=one.timestamp + step) for one, step in zip(batch, steps_ms, strict=True)]
+    assert await statuses(direct, *batch) == [500, 500, 500]
+    letters = list(direct.letters.messages)
+    await execute(engine, MEND)
+    assert await statuses(direct, direct.replay(letters[2])) == [500]
+    assert await statuses(direct, direct.replay(letters[1])) == [500]
+    assert await statuses(direct, *map(direct.replay, letters)) == [201, 201, 201]
+    assert await parked(engine) == 0
+
+
 async def test_a_long_queue_is_not_read_as_a_whole(engine: Engine) -> None:
     """Of thousands that wait a batch reads as many as it has messages; its own are found wherever they stand."""
     direct = Direct(engine, KINDS)

@@ -2,14 +2,16 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import asyncpg
 import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from persistence.engine import connected, transaction
+from persistence import phases
+from persistence.engine import Connection, connected, transaction
+from persistence.observed_time import ObservedClock
 from persistence.phases import (
     PRODUCT_CATALOG,
     READ_PHASES,
@@ -409,3 +411,57 @@ async def test_a_step_of_an_unknown_change_is_refused(engine: AsyncEngine, sessi
     """There is nothing to advance."""
     with pytest.raises(UnknownPhaseError, match="there is no change prices"):
         await advance(engine, "prices", Phase.DUAL_WRITE, by="a test", patience=AT_ONCE)
+
+
+class Sight:
+    """A clock that goes on by so much at each look."""
+
+    def __init__(self, *steps_s: float) -> None:
+        self._steps = [0.0, *steps_s]
+        self._now_s = 0.0
+
+    def __call__(self) -> float:
+        """Look: the last step is repeated."""
+        self._now_s += self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
+        return self._now_s
+
+
+@pytest.mark.parametrize(
+    ("steps_s", "taken"),
+    [
+        ((0.3,), True),
+        ((30.0, 0.3), True),
+        ((3600.0, 0.3), True),
+        ((0.3, 0.3, 86_400.0, 0.3), True),
+        ((60.0, 60.0, 60.0, 0.3), True),
+        ((4.0,), False),
+        ((30.0,), False),
+    ],
+)
+async def test_a_stop_of_who_takes_the_step_refuses_nothing(
+    engine: AsyncEngine, session: Session, monkeypatch: pytest.MonkeyPatch, steps_s: tuple[float, ...], taken: bool
+) -> None:
+    """A worker that stood still has not seen the others keep it waiting; 20 s that it saw are the end."""
+    await session.execute(
+        "insert into worker_heartbeats (worker, role, phases, p99_ms)"
+        " values ('behind', 'commands', '{\"product_catalog\": \"contracted\"}', '{}')"
+    )
+    looks = 0
+
+    async def look(connection: Connection, younger_than_s: float = phases.LIVE_FOR_S) -> Sequence[phases.Heartbeat]:
+        nonlocal looks
+        looks += 1
+        if looks == 7:
+            await connection.execute('update worker_heartbeats set phases = \'{"product_catalog": "expanded"}\'')
+        await connection.execute("update worker_heartbeats set seen_at = clock_timestamp()")
+        return await live_workers(connection, younger_than_s)
+
+    live_workers = phases.live_workers
+    monkeypatch.setattr(phases, "live_workers", look)
+    monkeypatch.setattr(phases, "_POLL_S", 0.001)
+    monkeypatch.setattr(phases, "ObservedClock", lambda: ObservedClock(Sight(*steps_s)))
+    if taken:
+        await phases.advance(engine, "product_catalog", Phase.DUAL_WRITE, by="a test")
+    else:
+        with pytest.raises(PhaseRefusedError, match="not for these live workers: behind"):
+            await phases.advance(engine, "product_catalog", Phase.DUAL_WRITE, by="a test")

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -17,6 +18,7 @@ from persistence.backfill.states import Event, RunState
 from persistence.backfill.walk import Walk
 from persistence.engine import connected
 from persistence.faults import Fault, fault_of
+from persistence.observed_time import ObservedClock
 from workers.backfill.metrics import DONE
 from workers.backfill.workplace import BUSY_POLL_S, Workplace, back_off_s
 
@@ -88,17 +90,21 @@ async def _act(place: Workplace, run: Run, walk: Walk, lease: Lease) -> Treated:
 async def _watched(place: Workplace, run: Run, walk: Walk, lease: Lease) -> Treated:
     """Run the chunk, renewing its lease beside it; cancel it when it is not wanted any more.
 
-    Cancelling ends the statement on the server and rolls back; whatever else happens to it, the fence holds.
+    Cancelling ends the statement on the server and rolls back; whatever else happens to it, the fence holds. A time in
+    which this process was stopped is none that the chunk took.
     """
     task = asyncio.create_task(_act(place, run, walk, lease), name=f"chunk {lease.chunk_id}")
+    clock = ObservedClock()
     renew_at = time.monotonic() + HEARTBEAT_S
     stopping_since: float | None = None
     look_in_s = BUSY_POLL_S
     try:
         while True:
             await asyncio.wait({task}, timeout=look_in_s)
+            clock()
             if task.done():
-                return task.result()
+                treated = task.result()
+                return replace(treated, worked_s=max(0.0, treated.worked_s - clock.missed_s))
             now = time.monotonic()
             if place.stop.is_set():
                 stopping_since = stopping_since or now

@@ -10,9 +10,10 @@ from persistence.backfill.accounts import Budget, Spent
 from persistence.backfill.chunk_rows import Lease
 from persistence.backfill.keys import Bounds, Key
 from persistence.backfill.runs import Run
-from persistence.backfill.signals import read_signals
+from persistence.backfill.signals import OVERSLEPT_S, READ_TIMEOUT_S, read_signals
 from persistence.backfill.walk import Walk
 from persistence.engine import Connection
+from persistence.observed_time import ObservedClock
 from workers.backfill.throttle import stretch_s, target_s
 from workers.backfill.workplace import APPLICATION_NAME, BUSY_POLL_S, IDLE_POLL_S, Workplace
 
@@ -57,6 +58,7 @@ async def current_budget(place: Workplace, connection: Connection, tables: Seque
     budget = await accounts.read_budget(connection)
     throttle = place.config.throttle
     if budget.age_s > accounts.SAMPLE_EVERY_S and await accounts.claim_sample(connection, place.worker):
+        clock = ObservedClock(most_s=len(throttle.signals) * (READ_TIMEOUT_S + OVERSLEPT_S))
         readings = await read_signals(
             connection,
             throttle.signals,
@@ -64,14 +66,21 @@ async def current_budget(place: Workplace, connection: Connection, tables: Seque
             cores=place.config.database_cores,
             own_sessions=f"{APPLICATION_NAME}%",
         )
+        clock()
+        if clock.missed_s > 0:  # stopped meanwhile: what was read before is out of date
+            return _without_sample(budget)
         budget = throttle.decide(readings, budget)
         await accounts.store_sample(connection, budget)
         if place.config.metrics is not None:
             place.config.metrics.sampled(budget)
         return budget
     if budget.age_s > accounts.SAMPLE_VALID_S:
-        return replace(budget, level=float("inf"), signal="sample", share=0.0, readings=())
+        return _without_sample(budget)
     return budget
+
+
+def _without_sample(budget: Budget) -> Budget:
+    return replace(budget, level=float("inf"), signal="sample", share=0.0, readings=())
 
 
 async def lease_chunk(place: Workplace, connection: Connection, run: Run, walk: Walk, target: float) -> Lease | None:

@@ -163,4 +163,4 @@ def _arrival(one: Parked) -> Arrival:
 def arrival_of(delivery: Delivery) -> Arrival:
     """Return where and when a message first arrived."""
     partition, offset = delivery.first_position
-    return Arrival(delivery.stamped_at, partition, offset)
+    return Arrival(partition, offset, delivery.stamped_at)
