@@ -31,6 +31,7 @@ from persistence.engine import READ_TIMEOUT_MS, database_time
 from persistence.faults import Fault, fault_of
 from workers.pipeline.answering import Answering
 from workers.pipeline.delivery import Applied, Broken, Delivery, Refused
+from workers.pipeline.fair_share import LoopShare
 from workers.pipeline.intake import Intake
 from workers.pipeline.look_ups import USUAL_TIMES, LookUps
 from workers.pipeline.observer import BatchWatch, Observer
@@ -79,20 +80,24 @@ class QueryPipeline:
         """Answer a batch; returns when each is answered, or is not ours any more."""
         with self.observer.batch(records) as watch:
             batch = _Batch(self, custody, watch)
-            on_their_way: list[Awaitable[None]] = []
+            on_their_way: list[asyncio.Task[None]] = []
             left = list(records)
-            while left:
-                deliveries = await self.intake.take_in(left)
-                await self.refusal.refuse(deliveries)
-                steps = chain(
-                    map(batch.answer, _decided(deliveries)),
-                    map(batch.deny_late, _late(deliveries)),
-                    map(batch.read, _groups(deliveries)),
-                )
-                on_their_way += [asyncio.create_task(step) for step in steps]
-                decoded = {id(delivery.record) for delivery in deliveries}
-                left = [record for record in left if id(record) not in decoded]
-            await _all(on_their_way)
+            try:
+                while left:
+                    deliveries = await self.intake.take_in(left)
+                    await self.refusal.refuse(deliveries)
+                    steps = chain(
+                        map(batch.answer, _decided(deliveries)),
+                        map(batch.deny_late, _late(deliveries)),
+                        map(batch.read, _groups(deliveries)),
+                    )
+                    on_their_way += [asyncio.create_task(step) for step in steps]
+                    decoded = {id(delivery.record) for delivery in deliveries}
+                    left = [record for record in left if id(record) not in decoded]
+                await _all(on_their_way)
+            finally:
+                for step in on_their_way:  # after a defect, or where the batch takes too long to be handed over
+                    step.cancel()
 
 
 async def _all(steps: Iterable[Awaitable[None]]) -> None:
@@ -221,12 +226,13 @@ class _Batch:
 
         try:
             results = await self._results(group, alone=alone)
-            read, size = group[: len(results)], 0
+            read, size, loop = group[: len(results)], 0, LoopShare()
             for delivery, result in zip(read, results, strict=True):
                 envelope = result.value if isinstance(result, Success) else failure(result.error)
                 body = envelope.encode()
                 delivery.end = Applied(body, envelope.status_code)
                 size += len(body)
+                await loop.give_back()
             with self.custody.waiting():
                 await self.pipeline.room.take(size)
             return read, size
