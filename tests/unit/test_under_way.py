@@ -123,3 +123,15 @@ def test_what_was_forgotten_counts_no_more() -> None:
     assert under_way.answered([Handed(0, 0)]) == {}
     assert len(under_way) == 0
     assert under_way.unanswered([Handed(0, 0)]) == []
+
+
+def test_what_is_read_again_counts_once() -> None:
+    """A partition that begins anew hands out records that are still under way: they count once, and are acked anew."""
+    under_way = UnderWay()
+    records = [Handed(0, offset, b"x") for offset in range(3)]
+    under_way.take(records)
+    under_way.answered(records[1:2])
+    under_way.take(records[:2])
+    assert len(under_way) == 2
+    assert under_way.answered(records) == {("t", 0): 2}
+    assert (len(under_way), under_way.first(("t", 0)), under_way.rooms([("t", 0)], ())) == (0, None, {("t", 0): 1000})

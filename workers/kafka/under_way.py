@@ -28,6 +28,7 @@ class _Window:
     order: deque[int] = field(default_factory=deque)
     open: dict[int, int] = field(default_factory=dict)
     """What is not answered, and its bytes."""
+    newest: int = -1
 
 
 class UnderWay:
@@ -48,7 +49,12 @@ class UnderWay:
         """These are handed out: each partition's in the order of its log."""
         for record in records:
             window = self._windows.setdefault((record.topic, record.partition), _Window())
+            if record.offset <= window.newest:  # the partition began anew: what was under way is read again
+                self._bytes -= sum(window.open.values())
+                self._count -= len(window.open)
+                window = self._windows[record.topic, record.partition] = _Window()
             size = len(record.value or b"")
+            window.newest = record.offset
             window.order.append(record.offset)
             window.open[record.offset] = size
             self._bytes += size
