@@ -9,7 +9,7 @@ from aiokafka.record.util import encode_varint
 
 NONE, GZIP, SNAPPY, LZ4, ZSTD = CODECS = range(5)
 _PACK = {
-    GZIP: lambda data: gzip_encode(data, 6),
+    GZIP: lambda data: gzip_encode(data, 1),
     SNAPPY: snappy_encode,
     LZ4: lambda data: lz4_encode(data, 1),
     ZSTD: zstd_encode,

@@ -21,6 +21,8 @@ import asyncpg
 import jwt
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.produce import ProduceRequest
 
 from tests.servers import Servers
 from workers.stack.tied import tied
@@ -273,6 +275,20 @@ class System:
             sys.executable, str(script), *arguments, env=os.environ | {"AIOKAFKA_NO_EXTENSIONS": "1"}
         )
         assert await process.wait() == 0
+
+    async def store(self, topic: str, batch: bytes, partition: int = 0) -> None:
+        """Have the broker store a record batch, byte for byte."""
+        client = AIOKafkaClient(bootstrap_servers=self.servers.env.kafka_bootstrap_servers)
+        await client.bootstrap()
+        try:
+            await client.set_topics([topic])
+            leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+            written = [(topic, [(partition, batch)])]
+            sent = ProduceRequest(transactional_id=None, required_acks=-1, timeout=5000, topics=written)
+            ((_, ((_, code, *_),)),) = (await client.send(leader, sent)).topics
+            assert code == 0
+        finally:
+            await client.close()
 
     async def flush(self) -> None:
         """Wait until the broker has all that was sent."""

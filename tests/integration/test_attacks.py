@@ -20,8 +20,6 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewTopic
-from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
@@ -64,20 +62,6 @@ def packed(body: bytes, headers: Sequence[Header], codec: int = 0) -> bytes:
     builder = _DefaultRecordBatchBuilderPy(2, codec, 0, -1, -1, 0, 1 << 30)
     builder.append(0, 1000, b"k", body, list(headers))
     return bytes(builder.build())
-
-
-async def store(system: System, topic: str, batch: bytes) -> None:
-    """Have the broker store a record batch in the topic's first partition, byte for byte."""
-    client = AIOKafkaClient(bootstrap_servers=system.servers.env.kafka_bootstrap_servers)
-    await client.bootstrap()
-    try:
-        await client.set_topics([topic])
-        leader = client.cluster.leader_for_partition(TopicPartition(topic, 0))
-        sent = ProduceRequest(transactional_id=None, required_acks=-1, timeout=5000, topics=[(topic, [(0, batch)])])
-        ((_, ((_, code, *_),)),) = (await client.send(leader, sent)).topics
-        assert code == 0
-    finally:
-        await client.close()
 
 
 class Deployment:
@@ -184,7 +168,7 @@ class Deployment:
 
     async def _produce(self, topic: str, body: bytes, headers: Sequence[Header]) -> None:
         """Publish a record that aiokafka's encoder, in C, would refuse to write."""
-        await store(self.system, topic, packed(body, headers))
+        await self.system.store(topic, packed(body, headers))
 
     async def letters(self, side: str) -> list[Letter]:
         """Read all dead letters, byte for byte."""
@@ -323,7 +307,7 @@ async def test_batches_that_unpack_to_gigabytes(system: System) -> None:
         await system.flush()
         batch = packed(b"\0" * size, [("message_id", b"bomb")], codec)
         assert len(batch) < 1_000_000
-        await store(system, f"{system.prefix}.commands", batch)
+        await system.store(f"{system.prefix}.commands", batch)
     good.append(await system.send("commands", json.loads(creation()), partition=0))
     assert [(await system.reply(correlation_id)).status for correlation_id in good] == [201] * 4
     letters = await system.letters(3)
