@@ -447,7 +447,7 @@ def _weight(value: object) -> float:
     while level:
         below: list[object] = []
         for one in level:
-            total += 20 if isinstance(one, float) else 2 + (len(one) / 64 if isinstance(one, str) else 0)
+            total += 30 if isinstance(one, float) else 4 + (len(one) / 64 if isinstance(one, str) else 0)
             if isinstance(one, dict):
                 below += one.values()
             elif isinstance(one, list):

@@ -168,6 +168,7 @@ def nested_lists(levels: int) -> Schema:
     return {"properties": {"a": schema}}
 
 
+OBJECT: Final = {f"{one}": one + 0.5 for one in range(130)}
 AT_THE_LIMIT: Final[Mapping[str, tuple[Callable[[int], Schema], Schema | Callable[[int], Schema]]]] = {
     "constants": (lambda n: items({"not": {"anyOf": [{"const": one} for one in range(1, n + 1)]}}), {"a": [0] * 1_000}),
     "bounds": (lambda n: items({"allOf": [{"minimum": 0.5}] * n}), {"a": [1.5] * 500}),
@@ -181,6 +182,10 @@ AT_THE_LIMIT: Final[Mapping[str, tuple[Callable[[int], Schema], Schema | Callabl
     "enums": (lambda n: items({"enum": [one + 0.5 for one in range(n)]}), {"a": [0.5 + n for n in range(2)] * 250}),
     "enums of lists": (lambda n: {"properties": {"a": {"enum": [[1.5] * one for one in range(n)]}}}, {"a": [1.5] * 40}),
     "large constants": (lambda n: {"properties": {"a": {"const": [1.5] * n}}}, {"a": [1.5] * 500}),
+    "large constants of objects": (
+        lambda n: {"properties": {"a": {"allOf": [{"const": OBJECT}] * n}}},
+        {"a": OBJECT},
+    ),
     "uniqueItems": (
         lambda n: {"properties": {"a": {"allOf": [{"uniqueItems": True}] * n}}},
         {"a": [[one] for one in range(330)]},
