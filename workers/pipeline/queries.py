@@ -282,6 +282,7 @@ class _Batch:
             return True
         else:
             self._source = None
+            reading.alone = False  # after an outage all of them would run one after the other
             await self._wait(reading.patience.database_away())
             return False
         await self.answer(group)
