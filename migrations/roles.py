@@ -43,6 +43,7 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "dead_letter_actions": KEPT,
     "offset_rewinds": "select, insert",
     "parked_commands": ROWS,
+    "key_fingerprints": KEPT,
 }
 """What a worker needs, by table. A revision that adds a table adds its line here; a test compares the two."""
 

@@ -184,9 +184,10 @@ transaction (15 s), a silent worker has none open."""
 
 _BEAT: Final = """
 with forgotten as (delete from worker_heartbeats where seen_at < now() - interval '1 day')
-insert into worker_heartbeats (worker, role, phases, p99_ms) values ($1, $2, $3::jsonb, $4::jsonb)
-on conflict (worker) do update
-set role = excluded.role, phases = excluded.phases, p99_ms = excluded.p99_ms, seen_at = now()"""
+insert into worker_heartbeats (worker, role, phases, p99_ms, keys)
+values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb)
+on conflict (worker) do update set role = excluded.role, phases = excluded.phases, p99_ms = excluded.p99_ms,
+    keys = excluded.keys, seen_at = now()"""
 _RETIRE: Final = "delete from worker_heartbeats where worker = $1"
 _LIVE: Final = """
 select worker, role, phases::text as phases, p99_ms::text as p99_ms,
@@ -210,10 +211,18 @@ class Heartbeat:
 
 
 async def beat(
-    connection: Connection, worker: str, role: str, phases: Phases, p99_ms: Mapping[str, float] | None = None
+    connection: Connection,
+    worker: str,
+    role: str,
+    phases: Phases,
+    p99_ms: Mapping[str, float] | None = None,
+    keys: str | None = None,
 ) -> None:
-    """Say that this worker lives, by which phases it acts, and how its traffic fares. Rows of a day ago are dropped."""
-    await connection.execute(_BEAT, worker, role, json.dumps(dict(phases)), json.dumps(dict(p99_ms or {})))
+    """Say that this worker lives, by which phases it acts, how its traffic fares, and which keys it has (as JSON).
+
+    Rows of a day ago are dropped.
+    """
+    await connection.execute(_BEAT, worker, role, json.dumps(dict(phases)), json.dumps(dict(p99_ms or {})), keys)
 
 
 async def retire(connection: Connection, worker: str) -> None:

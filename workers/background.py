@@ -1,7 +1,7 @@
 """What a worker does beside its messages: small, periodic, and safe to do in several workers at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
@@ -9,6 +9,7 @@ import structlog
 from persistence import counters, phases, product_holds
 from persistence.cache import RedisCache
 from persistence.engine import Engine, connected
+from persistence.key_fingerprints import KeyPair, as_heartbeat, exchange
 from persistence.phase_wishes import carry_out_wishes
 
 _log = structlog.get_logger(__name__)
@@ -30,13 +31,18 @@ async def fold_differences(engine: Engine) -> None:
             seen = await product_holds.fold(connection, seen)
 
 
-async def beat(engine: Engine, worker: str, role: str, p99_ms: Callable[[], float | None]) -> None:
-    """Say every few seconds that this worker lives, by which phases it acts, and how its traffic fares."""
+async def beat(
+    engine: Engine, worker: str, role: str, p99_ms: Callable[[], float | None], keys: Sequence[KeyPair]
+) -> None:
+    """Say every few seconds that this worker lives, by which phases it acts, how its traffic fares, with which keys."""
+    said = as_heartbeat(keys)
     while True:
         async with connected(engine) as connection:
             known = await phases.read_phases(connection)
             latest = p99_ms()
-            await phases.beat(connection, worker, role, known, {role: latest} if latest is not None else None)
+            await phases.beat(connection, worker, role, known, {role: latest} if latest is not None else None, said)
+            for name in await exchange(connection, keys):
+                _log.info("key_exchanged", key=name)
         await asyncio.sleep(BEAT_EVERY_S)
 
 

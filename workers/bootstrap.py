@@ -32,6 +32,7 @@ from persistence.backfill.definition import DefinitionError, load_definitions
 from persistence.backfill.signals import Signal
 from persistence.cache import RedisCache
 from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine
+from persistence.key_fingerprints import KeyPair
 from persistence.log_positions import DecidedBefore, rewinds
 from persistence.look_up import look_up_s
 from persistence.outcomes import probe
@@ -54,7 +55,7 @@ from workers.backfill.throttle import LIMITS, Throttle
 from workers.backfill.worker import run_backfill_worker as work_on_backfills
 from workers.backfill.workplace import APPLICATION_NAME, RELEASED, BackfillWorkerConfig
 from workers.background import beat, clear_cache_later, fold_differences, grant_wishes
-from workers.checks import StartRefusedError, check_database, when_there, why_unusable
+from workers.checks import StartRefusedError, check_database, check_keys, when_there, why_unusable
 from workers.dlq.errors import DeskError
 from workers.doctor.errors import DoctorError
 from workers.fault_points import FaultPoints
@@ -90,6 +91,7 @@ from workers.telemetry.watching import Watching
 from workers.verify.run import Account, Plan, Verification
 
 OPERATOR_ERRORS: Final = (
+    worker.PortTakenError,
     StartRefusedError,
     KafkaAccessError,
     SecurityConfigError,
@@ -121,6 +123,14 @@ def new_id() -> str:
 # Parts -------------------------------------------------------------------------------------------------------------
 def _secret(value: SecretStr | None) -> str | None:
     return value.get_secret_value() if value is not None else None
+
+
+def _key(value: SecretStr) -> bytes:
+    return value.get_secret_value().encode()
+
+
+def _key_or_none(value: SecretStr | None) -> bytes | None:
+    return _key(value) if value is not None else None
 
 
 def kafka_security(settings: Settings) -> KafkaSecurity:
@@ -193,11 +203,28 @@ def group_id(topics: Topics, role: Role) -> str:
 
 def replays_of(settings: Settings) -> Replays:
     """Say which dead letters are believed when they come back."""
-    operator_key = _secret(settings.secrets.dlq_operator_key)
+    secrets = settings.secrets
     return Replays(
-        settings.secrets.dlq_signing_key.get_secret_value().encode(),
-        operator_key.encode() if operator_key is not None else None,
+        _key(secrets.dlq_signing_key),
+        _key_or_none(secrets.dlq_operator_key),
+        _key_or_none(secrets.dlq_signing_key_previous),
+        _key_or_none(secrets.dlq_operator_key_previous),
     )
+
+
+def keys_of(settings: Settings) -> list[KeyPair]:
+    """Name the keys that all workers of a database share."""
+    secrets = settings.secrets
+    pairs = {
+        "OUTCOME_HMAC_KEY": (secrets.outcome_hmac_key, secrets.outcome_hmac_key_previous),
+        "DLQ_SIGNING_KEY": (secrets.dlq_signing_key, secrets.dlq_signing_key_previous),
+        "DLQ_OPERATOR_KEY": (secrets.dlq_operator_key, secrets.dlq_operator_key_previous),
+    }
+    return [
+        KeyPair(name, _key(first), _key_or_none(previous))
+        for name, (first, previous) in pairs.items()
+        if first is not None
+    ]
 
 
 def steering() -> Callable[[Connection], BackfillControl]:
@@ -277,9 +304,10 @@ def _parts(settings: Settings, role: Role) -> Parts:
         KINDS,
         verifier_of(settings),
         reply_topics,
-        settings.secrets.outcome_hmac_key.get_secret_value().encode(),
+        _key(settings.secrets.outcome_hmac_key),
         needs_answer=role == "queries",
         replays=replays_of(settings),
+        previous_hmac_key=_key_or_none(settings.secrets.outcome_hmac_key_previous),
     )
     primary = engine_of(settings, name, for_queries=role == "queries")
     cache = RedisCache(
@@ -328,6 +356,7 @@ def _assemble(
     async def start() -> None:
         for engine, address in databases:
             await check_database(engine, address)
+        await check_keys(parts.primary, keys_of(parts.settings))
         parts.decided_before.update(await when_there(partial(rewinds, parts.primary)))
         await parts.edge.start()
 
@@ -381,7 +410,7 @@ async def _retire(engine: Engine, name: str) -> None:
 def _jobs(parts: Parts) -> list[Callable[[], Any]]:
     """What every worker does beside its messages."""
     return [
-        partial(beat, parts.primary, parts.name, parts.role, parts.watching.p99_ms),
+        partial(beat, parts.primary, parts.name, parts.role, parts.watching.p99_ms, keys_of(parts.settings)),
         partial(clear_cache_later, parts.cache),
     ]
 
@@ -416,7 +445,8 @@ async def run_command_worker(settings: Settings) -> int:
             parts.primary,
             parts.topics.commands,
             frozenset(settings.domain.park_behind_defects),
-            settings.secrets.outcome_hmac_key.get_secret_value().encode(),
+            _key(settings.secrets.outcome_hmac_key),
+            _key_or_none(settings.secrets.outcome_hmac_key_previous),
         ),
         Blame(partial(probe, parts.primary)),
     )
@@ -504,6 +534,7 @@ async def run_backfill_worker(settings: Settings) -> int:
     async def start() -> None:
         nonlocal work
         await check_database(engine, primary_address(settings))
+        await check_keys(engine, keys_of(settings))
         work = asyncio.create_task(work_on_backfills(config, told_to_stop), name="backfills")
 
     async def failed() -> str:
@@ -537,7 +568,7 @@ async def run_backfill_worker(settings: Settings) -> int:
             failed,
             stop,
             close,
-            [partial(beat, engine, name, "backfill", lambda: None), partial(grant_wishes, engine)],
+            [partial(beat, engine, name, "backfill", lambda: None, keys_of(settings)), partial(grant_wishes, engine)],
         ),
         _announce(settings),
     )

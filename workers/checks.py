@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -11,6 +11,7 @@ import structlog
 from persistence.address import Address, NotConnectedError
 from persistence.engine import Engine, connected
 from persistence.faults import Fault, fault_of, sqlstate_of
+from persistence.key_fingerprints import KeyPair, strange_keys
 from persistence.sessions import unfit_because
 from workers.pipeline.patience import Patience
 
@@ -31,6 +32,11 @@ _ACCESS: Final = {
     "3D000": "there is no such database",
     "42501": "its user lacks rights on our tables (the migrator grants them)",
 }
+
+STRANGE_KEY: Final = (
+    "is not the key of this database's workers, nor is its _PREVIOUS: give it the same value everywhere, or exchange it"
+    " as SECURITY.md says"
+)
 
 READY_TIMEOUT_S: Final = 2.0
 """What a probe waits for the database's answer; probes themselves give up after a few seconds."""
@@ -66,6 +72,17 @@ async def check_database(engine: Engine, address: Address) -> None:
         raise StartRefusedError(msg)
     if not may_write:
         raise StartRefusedError(f"Postgres refuses DATABASE_URL: {_ACCESS['42501']}")
+
+
+async def check_keys(engine: Engine, keys: Sequence[KeyPair]) -> None:
+    """Wait until the database answers; raise `StartRefusedError` for a key that its workers do not share."""
+
+    async def ask() -> list[str]:
+        async with connected(engine) as connection:
+            return await strange_keys(connection, keys)
+
+    if strange := await when_there(ask):
+        raise StartRefusedError("; ".join(f"{name} {STRANGE_KEY}" for name in strange))
 
 
 def _refusal(error: Exception) -> str | None:

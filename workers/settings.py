@@ -231,6 +231,10 @@ class Secrets(Group):
     dlq_signing_key: Key = Field(alias="DLQ_SIGNING_KEY")
     dlq_operator_key: Key | None = Field(None, alias="DLQ_OPERATOR_KEY")
     """Signs dead letters that an operator edited. Unset: none are made, and none are accepted."""
+    outcome_hmac_key_previous: Key | None = Field(None, alias="OUTCOME_HMAC_KEY_PREVIOUS")
+    dlq_signing_key_previous: Key | None = Field(None, alias="DLQ_SIGNING_KEY_PREVIOUS")
+    dlq_operator_key_previous: Key | None = Field(None, alias="DLQ_OPERATOR_KEY_PREVIOUS")
+    """While a key is exchanged, its other value: nothing is made with it, but what was is recognised."""
 
 
 class Process(Group):
@@ -405,13 +409,23 @@ def _secret_contradictions(settings: Settings) -> Iterator[tuple[str, str]]:
         "OUTCOME_HMAC_KEY": secrets.outcome_hmac_key,
         "DLQ_SIGNING_KEY": secrets.dlq_signing_key,
         "DLQ_OPERATOR_KEY": secrets.dlq_operator_key,
+        "OUTCOME_HMAC_KEY_PREVIOUS": secrets.outcome_hmac_key_previous,
+        "DLQ_SIGNING_KEY_PREVIOUS": secrets.dlq_signing_key_previous,
+        "DLQ_OPERATOR_KEY_PREVIOUS": secrets.dlq_operator_key_previous,
     }
     for name, secret in named.items():
         known = secret is not None and secret.get_secret_value() == DEVELOPMENT_SECRET
         if known and settings.process.environment == "production":
             yield name, "is the development secret; production needs one of its own"
-    if secrets.dlq_operator_key is not None and secrets.dlq_operator_key == secrets.dlq_signing_key:
-        yield "DLQ_OPERATOR_KEY", "must not be the DLQ_SIGNING_KEY, or nobody could tell who signed"
+    workers = [one for one in (secrets.dlq_signing_key, secrets.dlq_signing_key_previous) if one is not None]
+    for name in ("DLQ_OPERATOR_KEY", "DLQ_OPERATOR_KEY_PREVIOUS"):
+        if named[name] in workers:
+            yield name, "must not be the DLQ_SIGNING_KEY, or nobody could tell who signed"
+    for name in ("OUTCOME_HMAC_KEY", "DLQ_SIGNING_KEY", "DLQ_OPERATOR_KEY"):
+        if named[f"{name}_PREVIOUS"] is not None and named[f"{name}_PREVIOUS"] == named[name]:
+            yield f"{name}_PREVIOUS", f"must not be the {name}: it is the other one while that is exchanged"
+    if secrets.dlq_operator_key_previous is not None and secrets.dlq_operator_key is None:
+        yield "DLQ_OPERATOR_KEY_PREVIOUS", "needs DLQ_OPERATOR_KEY"
 
 
 def _kafka_security_contradictions(kafka: Kafka) -> Iterator[tuple[str, str]]:

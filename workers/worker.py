@@ -43,6 +43,10 @@ class Worker:
     jobs: Sequence[Job] = ()
 
 
+class PortTakenError(Exception):
+    """The health server has nowhere to listen; the text says why, in one line."""
+
+
 async def run(worker: Worker, announce: Callable[[str], None] = lambda _: None) -> int:
     """Run a worker until it is told to stop; returns the exit code. `announce` gets its health server's address."""
     _calm_collector()
@@ -103,7 +107,12 @@ async def _keep_going(job: Job) -> None:
 
 
 async def _serve(worker: Worker, announce: Callable[[str], None]) -> tuple[uvicorn.Server, "asyncio.Task[None]"]:
-    listener = socket.create_server((worker.host, worker.port))
+    try:
+        listener = socket.create_server((worker.host, worker.port))
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).partition(" (")[0]
+        text = f"METRICS_HOST {worker.host}, METRICS_PORT {worker.port}: nobody can listen there: {reason}"
+        raise PortTakenError(text) from error
     config = uvicorn.Config(worker.app, log_config=None, access_log=False, lifespan="off")
     server = uvicorn.Server(config)
     announce(f"http://{worker.host}:{listener.getsockname()[1]}")

@@ -14,7 +14,7 @@ from contracts.registry import KINDS
 from contracts.topics import Topics
 from persistence.dead_letter_actions import Done, Failure
 from workers.pipeline.replays import Origin, RejectedReplay, Replay, Replays, notes_of, origin_of
-from workers.pipeline.signature import PREFIX, Header, is_signed
+from workers.pipeline.signature import PREFIX, Header
 from workers.ports import STAMPED_BY_BROKER, Record
 
 Side = Literal["commands", "queries"]
@@ -81,7 +81,7 @@ class Letter:
     @cached_property
     def is_genuine(self) -> bool:
         """Whether it is one of ours, unaltered; what it says of itself is worthless otherwise."""
-        return is_signed(self.replays.signing_key, self.record)
+        return self.replays.is_ours(self.record)
 
     @property
     def origin(self) -> Origin | None:

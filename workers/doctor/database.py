@@ -6,9 +6,10 @@ from typing import Any, Final
 
 from migrations import runner
 from persistence.engine import Connection, Engine, connected
+from persistence.key_fingerprints import recorded, workers_without
 from persistence.sessions import unfit_because
-from workers.bootstrap import primary_address
-from workers.checks import DURABLE, OLDEST_SERVER
+from workers.bootstrap import keys_of, primary_address
+from workers.checks import DURABLE, OLDEST_SERVER, STRANGE_KEY
 from workers.doctor.findings import Finding, failing, ok, warning
 from workers.settings import Settings
 
@@ -54,6 +55,8 @@ async def examine_database(engine: Engine, settings: Settings) -> AsyncIterator[
     yield finding
     if finding.level != "failing":
         async with connected(engine) as connection:
+            async for one in _keys(connection, settings):
+                yield one
             async for one in _outcomes(connection, settings):
                 yield one
 
@@ -115,6 +118,33 @@ async def _schema(settings: Settings) -> Finding:
     if main and main[-1] != head:
         return failing("schema", f"revision {main[-1]}, this release needs {head}", "catalog migrate")
     return ok("schema", f"revision {', '.join(at)}")
+
+
+async def _keys(connection: Connection, settings: Settings) -> AsyncIterator[Finding]:
+    """Compare this command's keys with those that the workers recorded."""
+    known = await recorded(connection)
+    for pair in keys_of(settings):
+        found = known.get(pair.name)
+        if found is None:
+            yield warning("keys", f"{pair.name}: nothing is recorded yet", "the first worker that starts records it")
+        elif found.fingerprint == pair.fingerprints[0]:
+            since = f"{found.recorded_at:%Y-%m-%d %H:%M}Z"
+            held = f", {pair.name}_PREVIOUS is accepted as well" if pair.previous is not None else ""
+            yield ok("keys", f"{pair.name} is the workers' since {since}{held}")
+        elif found.fingerprint in pair.fingerprints:
+            yield warning(
+                "keys",
+                f"{pair.name} is being exchanged: its _PREVIOUS is recorded still",
+                "it is recorded once no live worker has the old one as its first",
+            )
+        else:
+            yield failing("keys", f"{pair.name} {STRANGE_KEY.partition(':')[0]}", STRANGE_KEY.partition(": ")[2])
+        if found is not None and (without := await workers_without(connection, pair)):
+            yield failing(
+                "keys",
+                f"{pair.name}: not accepted by {', '.join(without)}",
+                "give all workers the same key, and restart",
+            )
 
 
 async def _outcomes(connection: Connection, settings: Settings) -> AsyncIterator[Finding]:

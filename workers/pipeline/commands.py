@@ -383,7 +383,7 @@ class CommandPipeline:
         message_id = delivery.headers.message_id or ""
         if stored.envelope is None or stored.content_hmac is None:
             return Refused(outcome_erased(message_id))
-        if stored.content_hmac != self.intake.seal(delivery):
+        if not self.intake.is_of(delivery, stored.content_hmac):
             return Refused(
                 MessageIdReusedError(
                     f"Message id '{message_id}' was used before, for other content", {"message_id": message_id}

@@ -41,6 +41,8 @@ class Intake:
     needs_answer: bool
     """Queries: without reply_to and correlation_id there is nothing to do."""
     replays: Replays
+    previous_hmac_key: bytes | None = None
+    """While the key is exchanged: what was stored under the other one is recognised."""
 
     async def take_in(self, records: Sequence[Record]) -> list[Delivery]:
         """Decode and identify a batch; partitions take turns, so that what is dear makes only its own partition wait.
@@ -100,6 +102,14 @@ class Intake:
         if not delivery.content_hmac:
             delivery.content_hmac = hmac.digest(self.hmac_key, delivery.request.content, hashlib.sha256)
         return delivery.content_hmac
+
+    def is_of(self, delivery: Delivery, sealed: bytes) -> bool:
+        """Say whether that is the HMAC of a request's content, by either key; the second is tried last."""
+        if sealed == self.seal(delivery):
+            return True
+        assert delivery.request is not None
+        previous = self.previous_hmac_key
+        return previous is not None and sealed == hmac.digest(previous, delivery.request.content, hashlib.sha256)
 
     def identify(self, delivery: Delivery) -> None:
         """Find out who asks, and whether that caller may be answered where it wants to be.

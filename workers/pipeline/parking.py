@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,13 +31,28 @@ class Parking:
     topic: str
     kinds: frozenset[str]
     hmac_key: bytes = field(repr=False)
+    previous_hmac_key: bytes | None = field(default=None, repr=False)
+    """While the key is exchanged: queues under the other one are gone through as well."""
 
     async def sitting(self, deliveries: Sequence[Delivery], *, any_parked: bool) -> "Sitting":
         """Look up the queues of a batch's keys; raises what the database raises. Costs nothing where none is parked."""
         keyed = [one for one in deliveries if one.record.key is not None] if any_parked else []
-        keys, own = {self.key_of(one) for one in keyed}, {arrival_of(one) for one in keyed}
+        other = {self.key_of(one): self._previous_of(one) for one in keyed}
+        keys, own = {*other, *filter(None, other.values())}, {arrival_of(one) for one in keyed}
         queues = await parked_commands.load(self.engine, self.topic, keys, own) if keys else {}
+        if self.previous_hmac_key is not None:
+            queues = _merged(queues, other)
         return Sitting(self, queues, deliveries)
+
+    def _previous_of(self, delivery: Delivery) -> bytes | None:
+        if self.previous_hmac_key is None:
+            return None
+        return hmac.digest(self.previous_hmac_key, delivery.record.key or b"", hashlib.sha256)
+
+    def places_of(self, delivery: Delivery, arrival: Arrival) -> list[tuple[bytes, Arrival]]:
+        """Name the places where a delivery may be queued."""
+        keys = (self.key_of(delivery), self._previous_of(delivery))
+        return [(key, arrival) for key in keys if key is not None]
 
     def key_of(self, delivery: Delivery) -> bytes:
         """Hash a record's key."""
@@ -85,7 +100,7 @@ class Sitting:
             return
         waiting = {(key, one.arrival) for key, queue in self.found.items() for one in queue}
         parked: dict[tuple[bytes, Arrival], Entering] = {}
-        released: dict[tuple[bytes, Arrival], None] = {}
+        released: dict[tuple[bytes, Arrival], Sequence[tuple[bytes, Arrival]]] = {}
         for delivery in decided:
             if delivery.record.key is None:
                 continue
@@ -99,9 +114,10 @@ class Sitting:
                     parked[place] = Entering(key, Parked(arrival, incident), delivery.key)
                 case _:
                     if parked.pop(place, None) is not None or place in waiting:
-                        released[place] = None
+                        released[place] = self.parking.places_of(delivery, arrival)
         if parked or released:
-            await parked_commands.settle(self.parking.engine, self.parking.topic, list(parked.values()), list(released))
+            leaving = [place for one in released.values() for place in one]
+            await parked_commands.settle(self.parking.engine, self.parking.topic, list(parked.values()), leaving)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +170,16 @@ class Turns:
             case _:
                 if known:
                     del queue[place]
+
+
+def _merged(found: Queues, other: Mapping[bytes, bytes | None]) -> Queues:
+    """Put the queues of each key under both hashes together, in order, under the first; one place counts once."""
+    queues = {}
+    for first, previous in other.items():
+        places = {one.arrival: one for key in (previous, first) if key is not None for one in found.get(key, ())}
+        if places:
+            queues[first] = [places[arrival] for arrival in sorted(places)]
+    return queues
 
 
 def _arrival(one: Parked) -> Arrival:

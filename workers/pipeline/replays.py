@@ -11,7 +11,7 @@ from typing import Final
 
 from contracts.codec import Omission
 from workers.admission.identity import Identity
-from workers.pipeline.signature import PREFIX, SIGNATURE, Header, is_signed
+from workers.pipeline.signature import PREFIX, SIGNATURE, Header, Signable, is_signed
 from workers.ports import Record
 
 NOT_WHOLE: Final = frozenset({"dlq.value_bytes", "dlq.headers_left_out", "dlq.key_bytes"})
@@ -64,10 +64,19 @@ _NOBODY: Final = RejectedReplay("nobody was verified when it was put aside: an e
 
 @dataclass(frozen=True, slots=True)
 class Replays:
-    """Recognises dead letters that come back. Without an operator's key no edited ones are accepted."""
+    """Recognises dead letters that come back. Without an operator's key no edited ones are accepted.
+
+    The previous keys count as much, while keys are exchanged.
+    """
 
     signing_key: bytes = field(repr=False)
     operator_key: bytes | None = field(default=None, repr=False)
+    previous_signing_key: bytes | None = field(default=None, repr=False)
+    previous_operator_key: bytes | None = field(default=None, repr=False)
+
+    def is_ours(self, record: Signable) -> bool:
+        """Tell whether the workers signed exactly this."""
+        return _is_signed_by((self.signing_key, self.previous_signing_key), record)
 
     def recognise(self, record: Record) -> Replay | RejectedReplay | None:
         """Say what a record's signature vouches for, or why for nothing; None for a record that claims none."""
@@ -80,8 +89,8 @@ class Replays:
         if Omission.of(record.headers) is not None:
             return _BAD_SIGNATURE  # what is not there cannot be checked, and is in no letter of ours
         edited = False
-        if not is_signed(self.signing_key, record):
-            if self.operator_key is None or not is_signed(self.operator_key, record):
+        if not self.is_ours(record):
+            if not _is_signed_by((self.operator_key, self.previous_operator_key), record):
                 return _BAD_SIGNATURE
             edited = True
         notes = notes_of(record)
@@ -97,6 +106,10 @@ class Replays:
             return _NOBODY
         headers = [header for header in record.headers if not header[0].startswith(PREFIX)]
         return Replay(origin, identity, notes.get("dlq.operator"), Original(record.key, record.value, headers))
+
+
+def _is_signed_by(keys: Sequence[bytes | None], record: Signable) -> bool:
+    return any(is_signed(key, record) for key in keys if key is not None)
 
 
 def notes_of(record: Record) -> dict[str, str]:
