@@ -11,6 +11,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.codec import Omission, OmittedPart
 from contracts.registry import KINDS
 from contracts.topics import Topics
 from workers.admission.identity import Identity, Verifier
@@ -126,6 +127,37 @@ def test_a_dead_letter_always_fits_into_its_topic(record: Stored, left_out: set[
         assert "has to be edited" in why_not(brought_back(letter))
     else:
         believed(brought_back(letter))
+
+
+@pytest.mark.parametrize(
+    ("omission", "more_headers", "told"),
+    [
+        (Omission(1, 5, 0, None, OmittedPart(300_000, "ab" * 32)), 0, {"dlq.value_bytes": b"300000"}),
+        (Omission(1, 5, 0, OmittedPart(2_000, "cd" * 32), None), 0, {"dlq.key_bytes": b"2000"}),
+        (Omission(3_000_001, 5, 3_000_000, None, None), 0, {"dlq.headers_left_out": b"3000000"}),
+        (
+            Omission(9, 5, 8, OmittedPart(1 << 31, "ef" * 32), OmittedPart(1 << 33, "ab" * 32)),
+            0,
+            {"dlq.key_bytes": b"2147483648", "dlq.value_bytes": b"8589934592", "dlq.headers_left_out": b"8"},
+        ),
+        (Omission(9, 5, 8, None, None), 2_000_000, {"dlq.headers_left_out": b"9"}),
+    ],
+)
+def test_what_the_edge_left_out_is_told(omission: Omission, more_headers: int, told: dict[str, bytes]) -> None:
+    """Of what was beyond a message's limits its letter has sizes and hashes, signed, and it cannot be replayed."""
+    headers: list[Header] = [("x", b"y" * (4 + more_headers)), omission.as_header()]
+    value = None if omission.value else b"{}"
+    letter = put_aside(Stored(headers, value, None if omission.key else b"k"))
+    notes = dict(letter.headers)
+    assert {name: notes[name] for name in told} == told
+    for part, left_out in (("key", omission.key), ("value", omission.value)):
+        if left_out is not None:
+            assert notes[f"dlq.{part}_sha256"] == left_out.sha256.encode()
+    assert [name for name, _ in letter.headers if not name.isascii()] == []
+    assert is_signed(KEY, letter)
+    assert "did not fit" in why_not(brought_back(letter))
+    signed = [*brought_back(put_aside(Stored())).headers, omission.as_header()]
+    assert "signature" in why_not(Stored(signed))
 
 
 def test_a_header_whose_name_is_no_text_is_left_out() -> None:
