@@ -91,9 +91,10 @@ returning only_row"""
 _FREE_IN: Final = """
 select greatest(extract(epoch from free_at - clock_timestamp()), 0.001)::float8 from backfill_budget"""
 _SEEN: Final = """
-insert into backfill_workers (worker, run_id, spent, signal) values ($1, $2, $3, $4)
+insert into backfill_workers (worker, run_id, spent, signal, definitions) values ($1, $2, $3, $4, $5::jsonb)
 on conflict (worker) do update
-set run_id = excluded.run_id, spent = excluded.spent, signal = excluded.signal, seen_at = clock_timestamp()"""
+set run_id = excluded.run_id, spent = excluded.spent, signal = excluded.signal, seen_at = clock_timestamp(),
+    definitions = excluded.definitions"""
 _SPENT: Final = """
 insert into backfill_times (run_id, spent, signal, seconds)
 select * from unnest($1::bigint[], $2::text[], $3::text[], $4::float8[]) as spell (run_id, spent, signal, seconds)
@@ -158,9 +159,9 @@ async def reserve_run(connection: Connection, seconds: float) -> float:
     return wait_s
 
 
-async def say(connection: Connection, worker: str, spell: Spell) -> None:
-    """Say what a worker is doing."""
-    await connection.execute(_SEEN, worker, spell.run_id, spell.spent, spell.signal)
+async def say(connection: Connection, worker: str, spell: Spell, definitions: Mapping[str, str]) -> None:
+    """Say what a worker is doing, and which definitions it knows: their names, and the digests of their files."""
+    await connection.execute(_SEEN, worker, spell.run_id, spell.spent, spell.signal, json.dumps(dict(definitions)))
 
 
 async def leave(connection: Connection, worker: str) -> None:
@@ -169,14 +170,17 @@ async def leave(connection: Connection, worker: str) -> None:
 
 
 async def workers_seen(connection: Connection) -> Sequence[Mapping[str, Any]]:
-    """Return the workers seen lately, by name."""
+    """Return the workers seen lately, by name; `definitions` are None where a worker does not say which it knows."""
     rows = await connection.fetch(
         """
-        select worker, run_id, spent, signal from backfill_workers
+        select worker, run_id, spent, signal, definitions::text as definitions from backfill_workers
         where seen_at > clock_timestamp() - make_interval(secs => $1) order by worker""",
         SEEN_FOR_S,
     )
-    return [dict(row) for row in rows]
+    return [
+        {**row, "definitions": json.loads(row["definitions"]) if row["definitions"] is not None else None}
+        for row in rows
+    ]
 
 
 async def book(connection: Connection, spells: Mapping[Spell, float]) -> None:

@@ -1,14 +1,18 @@
 """What an operator may do, and how soon it is obeyed."""
 
 import asyncio
+import io
+import re
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from rich.console import Console
 
 from contracts.errors import BackfillNotFoundError, IllegalTransitionError
 from persistence.backfill.states import ACTIVE, EDGES, Event, RunState, step
-from tests.backfill.workshop import Workshop
+from tests.backfill.workshop import ENDED, Workshop
 from workers.backfill.metrics import BackfillMetrics
+from workers.backfill.picture import picture
 
 SLOW = """
     TABLE = "walked"
@@ -234,3 +238,58 @@ async def test_old_ledgers_are_forgotten_but_the_last(workshop: Workshop) -> Non
         await workshop.poll("select not exists (select from backfill_runs where id = $1)", first["run_id"])
     kept = await workshop.session.fetch("select distinct run_id from backfill_chunks")
     assert [row["run_id"] for row in kept] == [last["run_id"]]
+
+
+async def test_who_knows_a_backfill_is_told(workshop: Workshop) -> None:
+    """A run that no running worker can take up says so, in list, start and watch; it is at 0 %, not at 100."""
+    await workshop.session.execute(ROWS.format(10))
+
+    async def waits(name: str = "fill") -> str | None:
+        view = await workshop.look(name)
+        (listed,) = [one for one in await workshop.wish(lambda control: control.list_all()) if one["name"] == name]
+        assert listed["waits_because"] == view["waits_because"]
+        assert bool(listed["known_by"]) == any(one["knows"] for one in view["workers"])
+        return str(view["waits_because"]) if view["waits_because"] is not None else None
+
+    workshop.define("other", QUICK)
+    async with workshop.workers():
+        await workshop.poll("select exists (select from backfill_workers)")
+        workshop.define("fill", QUICK)
+        started = await workshop.wish(lambda control: control.start("fill"))
+        assert (started["fraction"], started["state"]) == (0.0, "pending")
+        assert "no running worker knows fill (test0-" in str(started["waits_because"])
+        assert "no running worker knows fill" in str(await waits())
+        console = Console(file=io.StringIO(), width=200)
+        console.print(picture(await workshop.look("fill")))
+        assert "(does not know it)" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert "no backfill worker runs" in str(await waits())
+    await workshop.wish(lambda control: control.cancel("fill"))
+    async with workshop.workers():
+        await workshop.poll("select exists (select from backfill_workers)")
+        workshop.define("fill", QUICK + "\n    # another version\n")
+        await workshop.wish(lambda control: control.start("fill"))
+        assert "has another version of fill" in str(await waits())
+    async with workshop.workers():
+        await workshop.poll("select exists (select from backfill_workers)")
+        assert await waits() is None
+        assert (await workshop.until("fill", *ENDED))["state"] == "completed"
+    await workshop.session.execute(
+        "insert into backfill_workers (worker, spent) values ('of the release before', 'idle')"
+    )
+    workshop.define("third", QUICK)
+    await workshop.wish(lambda control: control.start("third"))
+    assert await waits("third") is None
+
+
+async def test_a_dry_run_shows_its_estimate(workshop: Workshop) -> None:
+    """How long the whole would take, from the first chunk, which was rolled back: drawn as well as in JSON."""
+    await workshop.session.execute(ROWS.format(1500))
+    workshop.define("fill", QUICK)
+    async with workshop.workers():
+        await workshop.run("fill", dry_run=True)
+    console = Console(file=io.StringIO(), width=200)
+    console.print(picture(await workshop.look("fill")))
+    drawn = console.file.getvalue()  # type: ignore[attr-defined]
+    assert re.search(r"estimate +1,[45]\d\d rows in about 0:00:\d\d by one worker without throttle", drawn)
+    assert "was rolled back" in drawn
+    assert await workshop.session.fetchval("select count(target) from walked") == 0

@@ -45,7 +45,9 @@ RUN: Final[dict[str, Any]] = {
     "throttle": {"share": 1, "readings": []},
     "workers": [],
     "summary": TEXT,
-    "waits_for": None,
+    "waits_because": None,
+    "known_by": ["backfill-1"],
+    "dry_run": False,
 }
 
 

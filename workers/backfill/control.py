@@ -94,18 +94,27 @@ class BackfillControl:
         run = await runs.newest_run(self._connection, name)
         if run is None:
             return {"name": name, "summary": self._definition(name).summary, "state": None}
+        workers = await accounts.workers_seen(self._connection)
         real = await runs.newest_run(self._connection, name, dry_runs=False)
         verify = None if real is None else await runs.newest_verify(self._connection, real.id)
         return {
             **await self._view(run),
             "verify": None if verify is None else await self._view(verify),
             "throttle": await self._throttle(),
-            "workers": list(await accounts.workers_seen(self._connection)),
+            "workers": [
+                {
+                    **{key: one[key] for key in ("worker", "run_id", "spent", "signal")},
+                    "knows": _knows(one, run.definition, run.definition_digest),
+                }
+                for one in workers
+            ],
+            "waits_because": _waits_because(run, workers),
         }
 
     async def list_all(self) -> Sequence[RunView]:
         """Return every definition, by name, with the state of its last run."""
         newest = {run.name: run for run in await runs.newest_runs(self._connection)}
+        workers = await accounts.workers_seen(self._connection)
         reverses = {one.reverse for one in self._definitions.values()}
         return [
             {
@@ -116,6 +125,8 @@ class BackfillControl:
                 "irreversible": definition.irreversible,
                 "reverse_of_another": name in reverses,
                 **(await self._view(newest[name]) if name in newest else {"state": None}),
+                "known_by": [one["worker"] for one in workers if _knows(one, name, definition.digest)],
+                "waits_because": _waits_because(newest[name], workers) if name in newest else None,
             }
             for name, definition in self._definitions.items()
         ]
@@ -243,7 +254,7 @@ class BackfillControl:
             "rows_done": totals.rows_done,
             "rows_quarantined": run.quarantined,
             "quarantine": list(await chunk_rows.quarantined(self._connection, run.id)) if run.quarantined else [],
-            "fraction": round(progress.fraction, 4),
+            "fraction": round(progress.fraction, 4) if run.state != RunState.PENDING else 0.0,
             "chunk_rows": run.chunk_rows,
             "chunks": dict(counts),
             "rows_per_s": round(progress.rows_per_s, 1) if running and progress.rows_per_s is not None else None,
@@ -263,6 +274,27 @@ class BackfillControl:
             "finished_at": run.finished_at,
             "seconds": round(run.age_s, 3),
         }
+
+
+def _knows(worker: Mapping[str, Any], definition: str, digest: str) -> bool | None:
+    """Say whether a worker can carry out a definition; None for one of a release that does not tell."""
+    known = worker["definitions"]
+    return None if known is None else known.get(definition) == digest
+
+
+def _waits_because(run: Run, workers: Sequence[Mapping[str, Any]]) -> str | None:
+    """Say why nobody takes up a run that is asked for, as far as the workers tell; None where somebody may."""
+    if run.state not in {RunState.PENDING, RunState.RUNNING}:
+        return None
+    if not workers:
+        return "no backfill worker runs: start one with `catalog worker backfill`"
+    if any(_knows(one, run.definition, run.definition_digest) is not False for one in workers):
+        return None
+    others = [one["worker"] for one in workers if run.definition in one["definitions"]]
+    if others:
+        return f"each running worker has another version of {run.definition} ({', '.join(others)}): start them anew"
+    names = ", ".join(one["worker"] for one in workers)
+    return f"no running worker knows {run.definition} ({names} do not): start them anew with its file"
 
 
 def _events(state: RunState) -> Sequence[str]:

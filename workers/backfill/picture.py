@@ -31,6 +31,8 @@ def picture(view: RunView) -> RenderableType:
     if view["state"] is None:
         return Text(f"{view['name']} was never started")
     parts: list[RenderableType] = [_run(view)]
+    if view["waits_because"]:
+        parts.append(Text(f"waits: {view['waits_because']}", "yellow"))
     if view["verify"] is not None:
         parts.append(_run(view["verify"]))
     parts.append(_throttle(view["throttle"]))
@@ -48,11 +50,12 @@ def print_listing(views: Sequence[RunView]) -> None:
             Text(view["state"] or "never", STYLES.get(view["state"] or "", "")),
             f"{view['rows_done']:,}" if view["state"] else "",
             str(view["rows_quarantined"]) if view["state"] else "",
-            view["summary"],
+            str(len(view["known_by"])),
+            Text(view["summary"]) if not view["waits_because"] else Text(f"waits: {view['waits_because']}", "yellow"),
         ]
         for view in views
     ]
-    print_table(["backfill", "table", "last run", "rows done", "aside", "what it does"], rows)
+    print_table(["backfill", "table", "last run", "rows done", "aside", "workers", "what it does"], rows)
 
 
 def print_picture(view: RunView) -> None:
@@ -90,9 +93,25 @@ def _run(view: RunView) -> RenderableType:
         table.add_row("trouble", Text(view["trouble"], "yellow"))
     for row in view["quarantine"][:5]:
         table.add_row("put aside", Text(f"{', '.join(row['key'])}: {row['reason']}", "yellow"))
+    if estimate := _estimate(view):
+        table.add_row("estimate", Text(estimate, "bold"))
     for finding in (view["result"] or {}).get("findings", ()):
         table.add_row("found", Text(finding, "red"))
     return Group(title, table)
+
+
+def _estimate(view: RunView) -> str | None:
+    """Say what a dry run found: how long one worker would take for the whole, from the first chunk."""
+    result = view["result"] or {}
+    if not view["dry_run"] or "seconds_estimated" not in result:
+        return None
+    first = result["first_chunk"]
+    whole = timedelta(seconds=round(result["seconds_estimated"]))
+    return (
+        f"{result['rows_estimated']:,} rows in about {whole} by one worker without throttle;"
+        f" the first chunk treated {first['rows_treated']:,} of {first['keys']:,} rows in"
+        f" {first['seconds']:.2f} s, and was rolled back"
+    )
 
 
 def _interval(seconds: Sequence[float] | None) -> str:
@@ -123,5 +142,8 @@ def _throttle(throttle: Mapping[str, Any]) -> RenderableType:
 
 def _workers(workers: Sequence[Mapping[str, Any]]) -> RenderableType:
     text = Text("workers   ", "dim")
-    text.append(", ".join(f"{one['worker']} {one['spent']}" for one in workers))
+    for number, one in enumerate(workers):
+        text.append(f"{', ' if number else ''}{one['worker']} {one['spent']}")
+        if one["knows"] is False:
+            text.append(" (does not know it)", "yellow")
     return text

@@ -271,7 +271,8 @@ class _Worker:
         if now - self._reported_at < every_s:
             return
         self._reported_at = now
-        await accounts.say(connection, self._place.worker, self._place.time.spell)
+        known = {name: definition.digest for name, definition in self._place.definitions.items()}
+        await accounts.say(connection, self._place.worker, self._place.time.spell, known)
         await self._book(connection)
 
     async def _book(self, connection: Connection) -> None:
