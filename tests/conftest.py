@@ -7,9 +7,9 @@ with the command to run; nothing is skipped.
 
 import asyncio
 import os
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 
 import asyncpg
 import pytest
@@ -17,6 +17,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from migrations import runner
+from tests import databases
 from tests.servers import Servers, start_servers
 from tests.system import System
 
@@ -75,16 +76,8 @@ async def database_url(stack: Servers, template_database: str) -> AsyncIterator[
 
 
 async def drop_database(stack: Servers, name: str) -> None:
-    """Drop a database; autovacuum, which may be at work in it, cannot be ended by its owner and is waited for."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            await _execute(stack, f'drop database "{name}" with (force)')
-        except (asyncpg.InsufficientPrivilegeError, asyncpg.ObjectInUseError):
-            assert time.monotonic() < end, f"database {name} cannot be dropped"
-            await asyncio.sleep(0.2)
-        else:
-            return
+    """Drop a database of the test's own."""
+    await databases.drop_database(partial(_execute, stack), name)
 
 
 async def _execute(stack: Servers, statement: str) -> None:

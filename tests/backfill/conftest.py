@@ -7,6 +7,7 @@ of their own ask for `own_workshop`.
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +16,7 @@ import pytest
 
 from persistence.engine import PoolSettings, create_engine
 from tests.backfill.workshop import Workshop
+from tests.databases import drop_database
 from tests.servers import Servers
 
 EMPTY: Final = """
@@ -43,7 +45,7 @@ async def shared_database(stack: Servers, template_database: str) -> AsyncIterat
     name = f"backfill_{uuid.uuid4().hex[:12]}"
     await _on_the_server(stack, f'create database "{name}" template "{template_database}"')
     yield stack.database(name)
-    await _on_the_server(stack, f'drop database "{name}" with (force)')
+    await drop_database(partial(_on_the_server, stack), name)
 
 
 async def _on_the_server(stack: Servers, statement: str) -> None:

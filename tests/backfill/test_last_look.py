@@ -42,6 +42,7 @@ async def slow(workshop: Workshop) -> Workshop:
 
 async def test_a_pause_does_not_wait_for_it(slow: Workshop) -> None:
     """It is broken off at once, on the server, too, and made again after the pause; no row is walked twice for it."""
+    await slow.session.execute(QUICK_BUT_FOR_THE_LOOK.replace("create", "create or replace").replace("0.04", "0.4"))
     async with slow.workers():
         await slow.wish(lambda control: control.start("fill"))
         await slow.poll(f"{LOOKS} and state = 'active'")
@@ -49,7 +50,8 @@ async def test_a_pause_does_not_wait_for_it(slow: Workshop) -> None:
         await slow.wish(lambda control: control.pause("fill"))
         await slow.until("fill", "paused")
         await slow.poll(f"select ({LOOKS} and state = 'active') = 0")
-        assert time.monotonic() - asked_at < 2
+        assert time.monotonic() - asked_at < 20  # of 40
+        await slow.session.execute(QUICK_BUT_FOR_THE_LOOK.replace("create", "create or replace").replace("0.04", "0"))
         await slow.wish(lambda control: control.resume("fill"))
         run = await slow.until("fill", "completed")
     assert (run["pass"], run["rows_done"]) == (1, ROWS)

@@ -189,5 +189,5 @@ async def test_a_budget_is_reserved_by_one_at_a_time(workshop: Workshop) -> None
     async with connected(workshop.engine) as connection:
         budget = await accounts.read_budget(connection)
         await accounts.store_sample(connection, replace(budget, share=0.5))
-        assert await accounts.reserve_run(connection, 5.0) == 0.0
-        assert 4.0 < await accounts.reserve_run(connection, 5.0) <= 5.0
+        assert await accounts.reserve_run(connection, 60.0) == 0.0
+        assert 40.0 < await accounts.reserve_run(connection, 60.0) <= 60.0

@@ -33,6 +33,7 @@ from migrations import runner
 from persistence.backfill.accounts import FinishedChunk
 from persistence.engine import PoolSettings, create_engine
 from tests.backfill.workshop import ENDED, Session, Workshop
+from tests.databases import drop_database
 from tests.servers import Servers, start_servers
 from workers.backfill.progress import Progress, Walked, last_look_s, progress_of
 
@@ -108,7 +109,7 @@ async def workshop_of(servers: Servers) -> AsyncIterator[Workshop]:
         await session.close()
         await engine.dispose()
         admin = await asyncpg.connect(admin_url_of(servers))  # a vacuum within is not the owner's to end
-        await admin.execute(f'drop database "{name}" with (force)')
+        await drop_database(admin.execute, name)
         await admin.close()
 
 

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from migrations import runner
 from persistence.engine import PoolSettings, create_engine
 from persistence.faults import Fault, fault_of
 from tests.backfill.workshop import ENDED, Session, Workshop
+from tests.databases import drop_database
 from tests.servers import Servers, start_servers
 
 WORKERS: Final = 3
@@ -119,7 +121,7 @@ async def chaos(servers: Servers, plan: Plan, folder: Path, say: Callable[[str],
         return await _Chaos(servers, plan, Workshop(url, engine, None, folder), say).run()
     finally:
         await engine.dispose()
-        await _on_the_server(servers, f'drop database "{name}" with (force)')
+        await drop_database(partial(_on_the_server, servers), name)
 
 
 async def _on_the_server(servers: Servers, statement: str) -> None:

@@ -330,9 +330,9 @@ async def test_bodies_that_take_long() -> None:
     body = b'{"kind":"create_customer","payload":{"x":[' + b",".join([b"1e300"] * 42_000) + b"]}}"
     assert len(body) < 256 * KIB
     records = [Stored(0, offset, body) for offset in range(200)] + [Stored(1, 0, creation())]
-    started = time.perf_counter()
+    started = time.process_time()
     deliveries = await an_intake().take_in(records)
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert [delivery.record.offset for delivery in deliveries if delivery.record.partition == 0] == list(
         range(len(deliveries) - 1)
     )
@@ -344,9 +344,9 @@ async def test_headers_that_take_long() -> None:
     """A hundred thousand headers, whatever their names, are read in a moment."""
     for name in ("x", "é", "\udcff"):
         record = Stored(0, 0, creation(), [(name, b"")] * 100_000)
-        started = time.perf_counter()
+        started = time.process_time()
         await an_intake().take_in([record])
-        assert time.perf_counter() - started < 5
+        assert time.process_time() - started < 5
 
 
 @dataclass(frozen=True)

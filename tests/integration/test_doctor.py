@@ -13,6 +13,7 @@ from aiokafka.admin import NewTopic
 
 from migrations import runner
 from tests.command_line import Finished, catalog
+from tests.conftest import drop_database
 from tests.servers import Servers
 from tests.system import System
 
@@ -22,7 +23,7 @@ async def another_database(stack: Servers) -> AsyncIterator[str]:
     """The name of a database that does not exist; dropped afterwards if it does by then."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     yield name
-    await run(stack, f'drop database if exists "{name}" with (force)')
+    await drop_database(stack, name)
 
 
 async def run(stack: Servers, statement: str) -> None:

@@ -288,7 +288,7 @@ async def test_redis_away_is_told_apart(redis_url: str, prefix: str) -> None:
             started = time.monotonic()
             with pytest.raises(RedisAwayError, match="Timeout"):
                 await judge(windows, charges(1))
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 10
         await windows.close()
 
 

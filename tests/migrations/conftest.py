@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import PoolSettings, create_engine
+from tests.databases import drop_database
 from tests.servers import Servers
 
 Session = Any
@@ -27,7 +28,7 @@ async def database(request: pytest.FixtureRequest, stack: Servers, template_data
     server = await asyncpg.connect(stack.env.database_url)
     await server.execute(f"create database {name} {template}")
     yield stack.database(name)
-    await server.execute(f"drop database {name} with (force)")
+    await drop_database(server.execute, name)
     await server.close()
 
 

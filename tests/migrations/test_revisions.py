@@ -8,6 +8,7 @@ import pytest
 from migrations import lint, runner
 from migrations.roles import PRIVILEGES, grant_worker
 from migrations.runner import MigrationError, Patience
+from tests.databases import drop_database
 from tests.migrations.conftest import Connect, Session
 
 MAIN = [one.revision for one in runner.history() if one.branch == "main"]
@@ -118,7 +119,7 @@ async def test_an_absent_database_is_waited_for(database: str, connect: Connect)
         assert await waiting == MAIN
     finally:
         waiting.cancel()
-        await session.execute(f"drop database if exists {name} with (force)")
+        await drop_database(session.execute, name)
 
 
 @pytest.mark.parametrize(

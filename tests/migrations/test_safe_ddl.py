@@ -75,7 +75,7 @@ async def test_a_held_lock_delays_the_migration_and_nobody_else(database: str, c
         await until(lambda: watch.fetchval(WAITING), "a migration that waits for the lock")
         # Queued behind the waiting ALTER TABLE; free once its lock_timeout has struck.
         await writer.execute(
-            "insert into products (id, mnemonic, overview) values (gen_random_uuid(), $1, '')", mnemonic, timeout=5
+            "insert into products (id, mnemonic, overview) values (gen_random_uuid(), $1, '')", mnemonic, timeout=30
         )
         assert await watch.fetchval("select to_regclass('schema_changes')") is None  # rolled back, not left half done
     assert not migration.done()
@@ -106,7 +106,7 @@ async def test_an_index_is_built_while_a_busy_table_is_written(
 
     for statement in ("create index", "drop index", "drop index"):  # the first try, and those that clear up after it
         await until(lambda: stock.fetchval(f"{WAITING} and query like '{statement}%'"), statement)  # noqa: B023
-        await writer.execute("update stock set label = $1 where id = 2", statement, timeout=2)
+        await writer.execute("update stock set label = $1 where id = 2", statement, timeout=30)
         await until(lambda: stock.fetchval(f"select ({WAITING}) = 0"), "a pause between two tries")
         assert await stock.fetch(INDEXES) == [(False,)]
     assert not build.done()
@@ -183,7 +183,7 @@ async def test_a_revision_is_undone_whole_when_a_lock_is_missing(
     )
     await until(lambda: stock.fetchval(WAITING), "a revision that waits")
     assert (
-        await stock.fetchval("select count(*) from stock", timeout=5) == 2000
+        await stock.fetchval("select count(*) from stock", timeout=30) == 2000
     )  # waits for the roll-back, not for holder
     assert not work.done()
     await holder.execute("commit")
