@@ -6,7 +6,7 @@ Workers of the release before say nothing of it, and may know any.
 from migrations.safe_ddl import run
 
 revision = "013"
-down_revision = "011"
+down_revision = "012"
 branch_labels = None
 depends_on = None
 
