@@ -5,8 +5,7 @@ product is never put together to be measured.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Final
 
 import orjson
@@ -35,13 +34,13 @@ _INTEGERS: Final = (-(2**63), 2**64 - 1)
 
 def head_bytes(product: Product) -> int:
     """Measure a product without its versions."""
-    return _frame_bytes(product) + json_bytes(product.catalog)
+    return _NAMES_BYTES + _values_bytes(product, product.id, product.created_at) + json_bytes(product.catalog)
 
 
 def change_bytes(before: Product, after: Product) -> int:
     """Say by how much a change of its own fields makes a product larger."""
     catalog = 0 if after.catalog is before.catalog else json_bytes(after.catalog) - json_bytes(before.catalog)
-    return catalog + _frame_bytes(after) - _frame_bytes(before)
+    return catalog + _values_bytes(after) - _values_bytes(before)
 
 
 def stamp_bytes(product: Product) -> int:
@@ -94,9 +93,30 @@ def _kept(value: object) -> object:
     return value
 
 
-def _frame_bytes(product: Product) -> int:
-    shown = product_detail_result(ProductDetail(replace(product, catalog={}), ()))
-    return len(orjson.dumps(shown, option=orjson.OPT_UTC_Z)) - len(b"{}")
+def _values_bytes(product: Product, *constant: object) -> int:
+    """Measure values without the names of their fields, as a list: a fraction of the time, at each command."""
+    values = (
+        product.mnemonic,
+        product.overview,
+        product.is_confidential,
+        product.category,
+        product.tags,
+        product.version,
+        product.updated_at,
+        *constant,
+    )
+    return len(orjson.dumps(values, option=orjson.OPT_UTC_Z))
+
+
+def _names_bytes() -> int:
+    moment = datetime(2025, 1, 1, tzinfo=UTC)
+    one = Product("", "", "", False, None, (), {}, 1, moment, moment)  # noqa: FBT003
+    shown = orjson.dumps(product_detail_result(ProductDetail(one, ())), option=orjson.OPT_UTC_Z)
+    return len(shown) - _values_bytes(one, one.id, one.created_at) - json_bytes(one.catalog)
+
+
+_NAMES_BYTES: Final = _names_bytes()
+"""What stands around the values of a product."""
 
 
 def product_too_large(product: Product, product_bytes: int) -> BusinessRuleViolationError:

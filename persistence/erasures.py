@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import Connection, connected
 
-ERASED_AT_ONCE: Final = 5_000
-"""Some 50 to 100 ms of a server's time."""
+ERASED_AT_ONCE: Final = 2_000
+"""Some 20 to 50 ms of a server's time; of a busy one a second."""
 
 _UNERASED: Final = """
 (select caller, message_id from outcomes
