@@ -129,7 +129,7 @@ class EdgeHealth:
     partitions: tuple[PartitionHealth, ...]
     last_poll_s: float  # since the consumer was last asked for records
     paused_s: float  # until records are fetched again after a give-back; 0 unless paused
-    busy_s: float  # since the running batch was handed to the handler; 0 when none is
+    busy_s: float  # since the running batch began or, where they overlap, since the last answer; 0 when none is
     closed_reply_topics: int
     fault: str | None = None
     fatal: str | None = None
