@@ -101,7 +101,7 @@ class BadRuleError(Exception):
     """The rule is no schema that we can evaluate; the text says why."""
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, slots=True, repr=False)
 class SubSchema:
     """A sub-schema. `below`: those that stand in it, by keyword and by name or place; `target`: where `$ref` leads."""
 
@@ -147,7 +147,7 @@ class Room:
     effort: Effort = field(default_factory=Effort)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Schema:
     """A rule's schema, read. `for_engine`: what the engine gets; `shown`: a pattern as written, by the engine's."""
 

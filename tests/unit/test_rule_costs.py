@@ -190,9 +190,13 @@ AT_THE_LIMIT: Final[Mapping[str, tuple[Callable[[int], Schema], Schema | Callabl
         lambda n: {"properties": {"a": {"allOf": [{"uniqueItems": True}] * n}}},
         {"a": [[one] for one in range(330)]},
     ),
-    "uniqueItems of long lists": (
-        lambda n: {"properties": {"a": {"allOf": [{"uniqueItems": True}] * n}}},
-        {"a": [[1.5] * 32 + [one] for one in range(15)]},
+    "uniqueItems of short lists": (
+        lambda n: {
+            "properties": {
+                "a": {"maxItems": 30, "items": {"type": "array", "allOf": [{"type": "array", "uniqueItems": True}] * n}}
+            }
+        },
+        {"a": [[one + 0.5 for one in range(15)]] * 28},
     ),
     "uniqueItems of nested items": (
         lambda n: {"properties": {"a": {"allOf": [{"uniqueItems": True}] * n}}},
