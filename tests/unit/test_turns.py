@@ -1,5 +1,6 @@
 """A batch is shared among the partitions that have records."""
 
+import sys
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from itertools import count as counting
@@ -10,12 +11,16 @@ import pytest
 from aiokafka.consumer.fetcher import Fetcher, FetchError, FetchResult, PartitionRecords
 from aiokafka.errors import CorruptRecordException, TopicAuthorizationFailedError
 from aiokafka.structs import TopicPartition
-from backports import zstd
 
 from contracts.codec import UNREADABLE, Omission
 from tests.record_batches import GZIP, LZ4, SNAPPY, ZSTD, Part, around, batch, records
 from workers.kafka.records import RecordBatches
 from workers.kafka.turns import READING_S, share_out
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 
 class Source:

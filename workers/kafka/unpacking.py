@@ -6,13 +6,18 @@ remember of what it brought is small for gzip, and as large as the sender said f
 """
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
 import cramjam
 import lz4.frame
-from backports import zstd
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 PIECE_BYTES: Final = 64 * 1024
 """What one step brings at most."""
