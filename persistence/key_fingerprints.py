@@ -56,9 +56,11 @@ where f.name = $1 and f.fingerprint = decode($3, 'hex') and not exists (
     and (h.keys is null or h.keys -> $1 ->> 0 = $3))"""
 _ACCEPTED: Final = """
 select worker from worker_heartbeats
-where seen_at > now() - make_interval(secs => $3) and role = 'commands'
+where seen_at > now() - make_interval(secs => $3) and role = $4
   and not coalesce(keys -> $1 ? $2, false)
 order by worker"""
+_ANY_LIVE: Final = """
+select exists (select from worker_heartbeats where seen_at > now() - make_interval(secs => $1) and role = $2)"""
 
 
 async def recorded(connection: Connection) -> Mapping[str, Recorded]:
@@ -85,10 +87,25 @@ async def exchange(connection: Connection, pairs: Sequence[KeyPair]) -> list[str
     return exchanged
 
 
-async def workers_without(connection: Connection, pair: KeyPair) -> list[str]:
-    """Name the live command workers that have this first key neither as their first nor as their second."""
-    rows = await connection.fetch(_ACCEPTED, pair.name, pair.fingerprints[0], float(LIVE_FOR_S))
+async def workers_without(connection: Connection, pair: KeyPair, role: str = "commands") -> list[str]:
+    """Name the live workers of a role that have this first key neither as their first nor as their second."""
+    rows = await connection.fetch(_ACCEPTED, pair.name, pair.fingerprints[0], float(LIVE_FOR_S), role)
     return [row["worker"] for row in rows]
+
+
+async def why_refused(connection: Connection, pair: KeyPair, role: str) -> str | None:
+    """Say why the workers of a role would not believe what is signed by this first key; None where they would.
+
+    Where none of them lives, those that come are taken to have the key that is recorded.
+    """
+    if without := await workers_without(connection, pair, role):
+        return f"{', '.join(without)} would refuse it: {pair.name} is not set there, or is another"
+    if await connection.fetchval(_ANY_LIVE, float(LIVE_FOR_S), role):
+        return None
+    known = (await recorded(connection)).get(pair.name)
+    if known is None or known.fingerprint != pair.fingerprints[0]:
+        return f"no worker has shown that it has this {pair.name}: start the workers with it"
+    return None
 
 
 def as_heartbeat(pairs: Sequence[KeyPair]) -> str:

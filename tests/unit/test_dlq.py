@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from contracts.topics import Topics
 from persistence.dead_letter_actions import Action, Done, Failure
+from persistence.key_fingerprints import KeyPair
 from tests.unit.test_dead_letters import KEY, LETTERS, OPERATOR_KEY, REPLAYS, SENDER, Stored
 from workers.admission.identity import Identity
 from workers.dlq.commands import app
@@ -399,3 +400,33 @@ def test_places() -> None:
     for place in ("payload", "header", "value", "payloads.x", ""):
         with pytest.raises(EditError):
             read_place(place)
+
+
+KEYS = [
+    (None, "DLQ_SIGNING_KEY", KEY),
+    (Edits(OPERATOR_KEY, "op"), "DLQ_OPERATOR_KEY", OPERATOR_KEY),
+    (Edits(OPERATOR_KEY, "op", unset=["header.x-secret"]), "DLQ_OPERATOR_KEY", OPERATOR_KEY),
+    (Edits(OPERATOR_KEY, "op", body=b"{}"), "DLQ_OPERATOR_KEY", OPERATOR_KEY),
+    (Edits(b"p" * 32, "op", set_={"kind": "x"}), "DLQ_OPERATOR_KEY", b"p" * 32),
+]
+
+
+@pytest.mark.parametrize(("edits", "name", "key"), KEYS)
+@pytest.mark.parametrize("dry_run", [True, False])
+async def test_what_workers_would_refuse_is_not_brought_back(
+    edits: Edits | None, name: str, key: bytes, dry_run: bool
+) -> None:
+    """Workers that lack the key that it is signed by: the letter stays open, and why is said; asked once for all."""
+    log, actions, asked = Log([letter(offset=n) for n in range(3)]), Actions(), []
+
+    async def refused(pair: KeyPair, side: str) -> str | None:
+        asked.append((pair.name, pair.first, side))
+        return "w-1 would refuse it"
+
+    at = replace(desk(log, actions), why_refused=refused)
+    entries = await at.find(["commands"], Filter())
+    done = [treated.problem async for treated in at.replay(entries, edits, per_s=100, dry_run=dry_run)]
+    assert done == ["w-1 would refuse it"] * 3
+    assert asked == [(name, key, "commands")]
+    assert (actions.begun, log.brought_back) == ([], [])
+    assert len(await at.find(["commands"], Filter())) == 3

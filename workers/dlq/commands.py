@@ -17,6 +17,8 @@ from rich.console import Console
 from contracts.kinds import Role
 from contracts.topics import Topics
 from persistence.dead_letter_actions import DeadLetterActions
+from persistence.engine import connected
+from persistence.key_fingerprints import KeyPair, why_refused
 from workers import bootstrap
 from workers.attendance import run_attended
 from workers.dlq.desk import Desk, Group, Latest, Treated, read_id
@@ -328,6 +330,11 @@ async def _desk(settings: Settings, operator: str) -> AsyncIterator[Desk]:
     topics = Topics(settings.kafka.topic_prefix)
     engine = bootstrap.engine_of(settings, "catalog-dlq")
     log = DeadLetterLog(settings.kafka.bootstrap_servers, bootstrap.kafka_security(settings), topics)
+
+    async def refused(pair: KeyPair, side: Side) -> str | None:
+        async with connected(engine) as connection:
+            return await why_refused(connection, pair, side)
+
     try:
         async with log:
             yield Desk(
@@ -336,6 +343,7 @@ async def _desk(settings: Settings, operator: str) -> AsyncIterator[Desk]:
                 topics,
                 bootstrap.replays_of(settings),
                 operator,
+                why_refused=refused,
             )
     finally:
         await engine.dispose()

@@ -11,10 +11,12 @@ import structlog
 
 from contracts.topics import Topics
 from persistence.dead_letter_actions import Action, ActionName, DeadLetterActions, Done, Failure
+from persistence.key_fingerprints import KeyPair
 from workers.dlq.edits import EditError, Edits, plain
 from workers.dlq.errors import DeskError
 from workers.dlq.letters import SIDES, Entry, Filter, Letter, Place, Side, iso
 from workers.pipeline.replays import RejectedReplay, Replays
+from workers.pipeline.signature import is_signed
 from workers.ports import Message, Record
 
 CLOCKS_APART: Final = timedelta(minutes=5)
@@ -47,6 +49,10 @@ class Log(Protocol):
     async def bring_back(self, message: Message) -> str | None: ...
 
 
+async def _unasked(_: KeyPair, __: Side) -> str | None:
+    return None
+
+
 class LetterNotFoundError(DeskError):
     """There is no such dead letter (any more)."""
 
@@ -77,6 +83,8 @@ class Desk:
     replays: Replays
     operator: str
     sleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep)
+    why_refused: Callable[[KeyPair, Side], Awaitable[str | None]] = field(default=_unasked)
+    """Why the workers of a side would not believe what is signed by a key."""
 
     # Reading ---------------------------------------------------------------------------------------------------------
     async def latest(
@@ -146,12 +154,20 @@ class Desk:
         """Bring letters back, in the order given, so many a second at most. What cannot be is passed over, and told.
 
         Dying in between, or a broker that goes away (`BrokerAwayError`), leaves one letter that may or may not have
-        been brought back; it is open still, and bringing it back again does no harm.
+        been brought back; it is open still, and bringing it back again does no harm. What the workers would refuse,
+        for want of the key that it is signed by, is not brought back: it would be gone from the list, and not done.
         """
+        refusals: dict[tuple[str, bytes, Side], str | None] = {}
         for number, entry in enumerate(entries):
             try:
                 letter = await self._letter(entry.place)
                 message = self._message(letter, edits)
+                pair = self._signed_by(letter, edits)
+                asked = (pair.name, pair.first, letter.side)
+                if asked not in refusals:
+                    refusals[asked] = await self.why_refused(pair, letter.side)
+                if (refusal := refusals[asked]) is not None:
+                    raise EditError(refusal)
             except (EditError, LetterNotFoundError) as error:
                 yield Treated(entry, str(error))
                 continue
@@ -209,6 +225,14 @@ class Desk:
     async def _not_done(self, page: Sequence[Letter]) -> list[Letter]:
         done = await self._done([letter.failure for letter in page])
         return [letter for letter in page if letter.failure not in done]
+
+    def _signed_by(self, letter: Letter, edits: Edits | None) -> KeyPair:
+        if edits is not None:
+            return KeyPair("DLQ_OPERATOR_KEY", edits.operator_key)
+        for key in (self.replays.signing_key, self.replays.previous_signing_key):
+            if key is not None and is_signed(key, letter.record):
+                return KeyPair("DLQ_SIGNING_KEY", key)
+        return KeyPair("DLQ_OPERATOR_KEY", self.replays.operator_key or self.replays.signing_key)
 
     def _message(self, letter: Letter, edits: Edits | None) -> Message:
         if edits is not None:
