@@ -115,7 +115,10 @@ def _to_v2(command: CreateProductV1) -> CreateProduct:
 
 
 class UpdateProduct(Payload):
-    """Change the fields that are given, keep the others; null clears category, tags and catalogue."""
+    """Change the fields that are given, keep the others; null clears category, tags and catalogue.
+
+    A product is at most 768 KiB as `get_product` shows it.
+    """
 
     mnemonic: Mnemonic
     overview: Overview = absent()
@@ -141,7 +144,10 @@ class VersionItem(Payload):
 
 
 class AddProductVersion(Payload):
-    """Add a version, in force from its first to its last day (inclusive), which no other version may share."""
+    """Add a version, in force from its first to its last day (inclusive), which no other version may share.
+
+    A product is at most 768 KiB as `get_product` shows it, with all its versions.
+    """
 
     mnemonic: Mnemonic
     version_label: VersionLabel
