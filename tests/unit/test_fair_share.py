@@ -69,6 +69,7 @@ async def test_the_loop_is_given_back_in_time(pieces_s: list[float], turns: list
     loop = LoopShare(clock)
     for seconds in pieces_s:
         clock.now += seconds
-        await loop.give_back()
+        if loop.is_due():
+            await loop.give_back()
         ran.append(others)
     assert ran == turns

@@ -76,7 +76,8 @@ class Answering:
         answers, loop = Answers([], [], set(), set()), LoopShare()
         for delivery in deliveries:
             self._add(answers, delivery)
-            await loop.give_back()
+            if loop.is_due():
+                await loop.give_back()
         return answers
 
     def _add(self, answers: Answers, delivery: Delivery) -> None:

@@ -82,7 +82,8 @@ class _Course:
 
     def undecided(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
         """Return those that have no end yet and need not wait."""
-        return [one for one in deliveries if one.end is None and _partition_of(one) not in self.held]
+        held = self.held
+        return [one for one in deliveries if one.end is None and not (held and _partition_of(one) in held)]
 
 
 @dataclass
@@ -168,7 +169,8 @@ class CommandPipeline:
             if stored := known.known.get(delivery.key):
                 delivery.stored_subjects = stored.subjects
                 delivery.end = self._repeat(delivery, stored)
-                await loop.give_back()
+                if loop.is_due():
+                    await loop.give_back()
         return known
 
     async def _refuse(self, deliveries: Sequence[Delivery], known: LookUp) -> None:
@@ -309,7 +311,7 @@ class CommandPipeline:
         for delivery in share:
             if outcomes and course.dispatch_s >= DISPATCH_S:
                 break
-            if _partition_of(delivery) in stopped:
+            if stopped and _partition_of(delivery) in stopped:
                 continue
             if earlier := outcomes.get(delivery.key):
                 (earlier,) = uow.as_stored([earlier])
@@ -332,7 +334,8 @@ class CommandPipeline:
                     outcomes[delivery.key] = outcome
                     seconds[outcome.kind] += cost_s
             turns.note(delivery)
-            await loop.give_back()
+            if loop.is_due():
+                await loop.give_back()
         for position in stopped:
             course.held.setdefault(position, 0)
         for kind, spent in seconds.items():

@@ -25,11 +25,14 @@ class LoopShare:
         self._clock = clock
         self._since = clock()
 
+    def is_due(self) -> bool:
+        """Say whether this step has held the loop for its time; to be asked after each message."""
+        return self._clock() - self._since >= PIECE_S
+
     async def give_back(self) -> None:
-        """Let others run, where this step has held the loop for its time; to be called after each message."""
-        if self._clock() - self._since >= PIECE_S:
-            await asyncio.sleep(0)
-            self._since = self._clock()
+        """Let others run."""
+        await asyncio.sleep(0)
+        self._since = self._clock()
 
 
 class FairShare(Generic[T]):
@@ -42,7 +45,11 @@ class FairShare(Generic[T]):
     def __init__(self, messages: Iterable[T], partition_of: Callable[[T], Position]) -> None:
         queues: dict[Position, deque[T]] = {}
         for message in messages:
-            queues.setdefault(partition_of(message), deque()).append(message)
+            partition = partition_of(message)
+            queue = queues.get(partition)
+            if queue is None:
+                queue = queues[partition] = deque()
+            queue.append(message)
         # Cost in units, messages taken, number of the queue, cost in seconds
         self._turns = [(0, 0, number, 0.0) for number in range(len(queues))]
         self._queues = list(queues.values())

@@ -56,9 +56,11 @@ class Refusal:
         for delivery in deliveries:
             if delivery.end is None and delivery.request is not None:
                 payload_json = delivery.request.payload_json
-                await loop.give_back()
+                if loop.is_due():
+                    await loop.give_back()
                 self._read_payload(delivery, payload_json)
-                await loop.give_back()
+                if loop.is_due():
+                    await loop.give_back()
 
     def expire(self, deliveries: Sequence[Delivery], mark: datetime) -> None:
         """Refuse, and dead-letter, what was stamped before the purge mark: its outcome may have been purged."""
