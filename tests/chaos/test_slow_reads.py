@@ -20,8 +20,9 @@ STOPPED_S: Final = {"short": 4.0, "long": 20.0}[SIZE]
 """Longer than the session time-out."""
 READ_S: Final = 0.12
 """What a search takes of a backend; ten times that is more than a read may have."""
-DELAY_S: Final = 0.02
-"""What the line adds to each piece of data: a look-up by key takes a millisecond or two without it."""
+DELAY_S: Final = 0.1
+"""What the line adds to each piece of data: a look-up by key takes a millisecond or two without it, and ten where the
+machine is busy."""
 EACH_S: Final = 0.1
 ANSWERED_S: Final = 90.0
 

@@ -203,7 +203,7 @@ async def keep_up(look_ups: LookUps, database: Database, seconds: int) -> None:
 
 async def fails() -> None:
     """A read that takes a while, then is ended by the server."""
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)
     raise TimeoutError
 
 
@@ -220,6 +220,23 @@ async def test_five_times_the_median_is_usual(now_s: float | None, *, usual: boo
     assert isinstance(error, TimeoutError)
     assert are_usual is usual
     assert await look_ups.are_usual() is usual
+
+
+async def test_a_database_that_recovers_meanwhile_blames_nobody() -> None:
+    """Look-ups that were slow in one half of a read, at its begin or at its end, are not usual."""
+    for first_s, then_s in ((0.1, 0.001), (0.001, 0.1)):
+        database = Database()
+        look_ups = await measured(database, 10)
+        database.look_up_s = first_s
+
+        async def changes(database: Database = database, then_s: float = then_s) -> None:
+            await asyncio.sleep(0.3)
+            database.look_up_s = then_s
+            await asyncio.sleep(0.3)
+            raise TimeoutError
+
+        _, are_usual = await look_ups.beside(changes())
+        assert not are_usual
 
 
 async def test_a_database_that_becomes_slow_was_not_always_so() -> None:

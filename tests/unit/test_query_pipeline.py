@@ -27,7 +27,7 @@ from workers.pipeline.places import Places
 from workers.pipeline.queries import BLOCKED_FOR_S, QueryPipeline, Source, _Batch
 from workers.ports import BrokerAwayError, Custody, Record
 
-READ_S = 0.25
+READ_S = 0.4
 """Of a read that takes too long: long enough for look-ups beside it."""
 
 Script = Callable[[Sequence[int], int], Exception | None]

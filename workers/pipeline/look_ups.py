@@ -7,7 +7,7 @@ the first ones, so that a database that becomes slow soon after the start is not
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from math import inf
 from statistics import median
@@ -22,7 +22,7 @@ EVERY_S: Final = 1.0
 """Ten minutes' worth."""
 FIRST: Final = 5
 BESIDE_EVERY_S: Final = 0.05
-LEAST: Final = 3
+LEAST: Final = 4
 """Fewer look-ups than these say nothing: one may have met a busy moment of this process."""
 
 
@@ -75,9 +75,10 @@ class LookUps:
         usual_s = self.usual_s
         if usual_s is None or len(seen) < LEAST:
             return False
-        # A busy moment of this process or that machine makes some of them slow; a database that is slow, all.
-        quick = sorted(inf if seconds is None else seconds for seconds in seen)[len(seen) // 4]
-        return quick <= USUAL_TIMES * usual_s
+        # A busy moment of this process or that machine makes some of them slow; a database that is slow, all: also one
+        # that became so, or recovered, half-way.
+        middle = len(seen) // 2
+        return all(_quick_s(half) <= USUAL_TIMES * usual_s for half in (seen[:middle], seen[middle:]))
 
     async def _look_on(self, seen: list[float | None]) -> None:
         while True:
@@ -98,3 +99,8 @@ class LookUps:
                 self._taken_s.extend([median(first)] * KEPT)
             else:
                 self._taken_s.append(await self._look_up())
+
+
+def _quick_s(seen: Sequence[float | None]) -> float:
+    """Return what a quarter of them took at most; None is one that failed, or has no answer yet."""
+    return sorted(inf if seconds is None else seconds for seconds in seen)[len(seen) // 4]
