@@ -14,7 +14,7 @@ from typing import Final
 
 import jiter
 
-from contracts.at_rest import at_rest
+from contracts.at_rest import LARGE_BYTES, at_rest
 
 MAX_DEPTH: Final = 64
 """Levels of objects and lists, the outermost being the first: deep enough for any catalogue, far below every stack."""
@@ -91,7 +91,7 @@ def read(body: bytes) -> object:
     canonical form of what was read can be read again.
     """
     try:
-        value = reread(body)
+        value = _parse(body) if len(body) < LARGE_BYTES else reread(body)
     except ValueError as error:
         raise _explained(body, str(error)) from None
     shape = body.translate(_SHAPE)
