@@ -55,7 +55,7 @@ from workers.backfill.throttle import LIMITS, Throttle
 from workers.backfill.worker import run_backfill_worker as work_on_backfills
 from workers.backfill.workplace import APPLICATION_NAME, RELEASED, BackfillWorkerConfig
 from workers.background import beat, clear_cache_later, fold_differences, grant_wishes
-from workers.checks import StartRefusedError, check_database, check_keys, when_there, why_unusable
+from workers.checks import StartRefusedError, check_database, check_keys, warn, when_there, why_unusable
 from workers.dlq.errors import DeskError
 from workers.doctor.errors import DoctorError
 from workers.fault_points import FaultPoints
@@ -357,6 +357,7 @@ def _assemble(
         for engine, address in databases:
             await check_database(engine, address)
         await check_keys(parts.primary, keys_of(parts.settings))
+        await warn(parts.primary, parts.settings)
         parts.decided_before.update(await when_there(partial(rewinds, parts.primary)))
         await parts.edge.start()
 
@@ -535,6 +536,7 @@ async def run_backfill_worker(settings: Settings) -> int:
         nonlocal work
         await check_database(engine, primary_address(settings))
         await check_keys(engine, keys_of(settings))
+        await warn(engine, settings)
         work = asyncio.create_task(work_on_backfills(config, told_to_stop), name="backfills")
 
     async def failed() -> str:

@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Final, TypeVar
 
@@ -12,8 +12,10 @@ from persistence.address import Address, NotConnectedError
 from persistence.engine import Engine, connected
 from persistence.faults import Fault, fault_of, sqlstate_of
 from persistence.key_fingerprints import KeyPair, strange_keys
+from persistence.role_rights import excess_rights
 from persistence.sessions import unfit_because
 from workers.pipeline.patience import Patience
+from workers.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -72,6 +74,42 @@ async def check_database(engine: Engine, address: Address) -> None:
         raise StartRefusedError(msg)
     if not may_write:
         raise StartRefusedError(f"Postgres refuses DATABASE_URL: {_ACCESS['42501']}")
+
+
+RIGHTS_REMEDY: Final = (
+    "give the workers a role of their own (migrations.roles.grant_worker), and let another one migrate"
+)
+
+
+def unset_in_production(settings: Settings) -> Iterator[tuple[str, str, str]]:
+    """Name what production should set, what comes of its absence, and what to set."""
+    if settings.process.environment != "production":
+        return
+    if settings.jwt.issuer is None:
+        yield "JWT_ISSUER", "any issuer's token is taken that the key verifies", "name your identity provider"
+    if settings.jwt.audience is None:
+        yield (
+            "JWT_AUDIENCE",
+            "tokens that were made for other services are taken",
+            "name what tokens for us are made out to",
+        )
+    if not settings.domain.reply_topics:
+        prefix = settings.kafka.topic_prefix
+        told = f"callers may have answers put into any {prefix}.replies.*"
+        yield "REPLY_TOPICS", told, "name for each caller the topics it may be answered on"
+
+
+async def warn(engine: Engine, settings: Settings) -> None:
+    """Log what is set up with less care than it could be; what the database does not tell is left out."""
+    for name, consequence, remedy in unset_in_production(settings):
+        _log.warning("setting_missing", setting=name, consequence=consequence, remedy=remedy)
+
+    async def ask() -> str | None:
+        async with connected(engine) as connection:
+            return await excess_rights(connection)
+
+    if rights := await when_there(ask):
+        _log.warning("role_may_too_much", finding=rights, remedy=RIGHTS_REMEDY)
 
 
 async def check_keys(engine: Engine, keys: Sequence[KeyPair]) -> None:

@@ -7,9 +7,10 @@ from typing import Any, Final
 from migrations import runner
 from persistence.engine import Connection, Engine, connected
 from persistence.key_fingerprints import recorded, workers_without
+from persistence.role_rights import excess_rights
 from persistence.sessions import unfit_because
 from workers.bootstrap import keys_of, primary_address
-from workers.checks import DURABLE, OLDEST_SERVER, STRANGE_KEY
+from workers.checks import DURABLE, OLDEST_SERVER, RIGHTS_REMEDY, STRANGE_KEY
 from workers.doctor.findings import Finding, failing, ok, warning
 from workers.settings import Settings
 
@@ -57,6 +58,8 @@ async def examine_database(engine: Engine, settings: Settings) -> AsyncIterator[
         async with connected(engine) as connection:
             async for one in _keys(connection, settings):
                 yield one
+            if rights := await excess_rights(connection):
+                yield warning("role", rights, RIGHTS_REMEDY)
             async for one in _outcomes(connection, settings):
                 yield one
 

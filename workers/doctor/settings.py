@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from workers.admission.keys import KeySourceError
 from workers.bootstrap import verifier_of
-from workers.checks import StartRefusedError
+from workers.checks import StartRefusedError, unset_in_production
 from workers.doctor.findings import Finding, failing, ok, warning
 from workers.settings import Settings
 
@@ -24,6 +24,9 @@ def examine_settings(settings: Settings) -> Iterator[Finding]:
         )
     yield from _secrets(settings)
     yield _reply_topics(settings)
+    for name, consequence, remedy in unset_in_production(settings):
+        if name != "REPLY_TOPICS":  # told already, wherever we are
+            yield warning("tokens", f"{name} is not set: {consequence}", remedy)
     yield from _transport(settings)
     if settings.redis.url is None:
         yield warning(
