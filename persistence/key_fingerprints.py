@@ -71,8 +71,10 @@ async def recorded(connection: Connection) -> Mapping[str, Recorded]:
 
 async def strange_keys(connection: Connection, pairs: Sequence[KeyPair]) -> list[str]:
     """Name the keys that are not those of this database's workers; those of which nothing is recorded are recorded."""
-    await connection.execute(_RECORD, [one.name for one in pairs], [one.fingerprints[0] for one in pairs])
     known = await recorded(connection)
+    if new := [one for one in pairs if one.name not in known]:
+        await connection.execute(_RECORD, [one.name for one in new], [one.fingerprints[0] for one in new])
+        known = await recorded(connection)
     return [one.name for one in pairs if known[one.name].fingerprint not in one.fingerprints]
 
 
