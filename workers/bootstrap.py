@@ -63,6 +63,7 @@ from workers.health import Vitals, health_app
 from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
+from workers.kafka.recall import Recall
 from workers.kafka.security import KafkaSecurity, SecurityConfigError
 from workers.kafka.topics import DEAD_LETTER_BYTES, TopicAdmin
 from workers.liveness import Presence, stuck_because, until_stuck
@@ -448,6 +449,7 @@ async def run_command_worker(settings: Settings) -> int:
             frozenset(settings.domain.park_behind_defects),
             _key(settings.secrets.outcome_hmac_key),
             _key_or_none(settings.secrets.outcome_hmac_key_previous),
+            Recall(settings.kafka.bootstrap_servers, kafka_security(settings), parts.topics.commands),
         ),
         Blame(partial(probe, parts.primary)),
     )

@@ -156,6 +156,8 @@ def upgrade() -> None:
             for table, trigger in _TRIGGERS.items()
         ),
     )
+    # whether what stood before a parked command has had its turn: then it need not wait for an operator
+    run("alter table parked_commands add column if not exists may_return boolean not null default false")
     commit()
     run(*(_repair(table) for table in _TRIGGERS), _REPAIR_TEXT)
     commit()
@@ -185,4 +187,5 @@ def downgrade() -> None:
             for table, trigger in _TRIGGERS.items()
         ),
         "-- squawk-ignore ban-drop-function\ndrop function if exists dates_made_finite()",
+        "-- squawk-ignore ban-drop-column\nalter table parked_commands drop column if exists may_return",
     )

@@ -328,3 +328,23 @@ async def test_parked_commands_come_back_in_order(system: System) -> None:
     assert [row["name"] for row in rows] == ["Eve", "Ada", "Bob"]
     assert await system.fetch("select from parked_commands") == []
     assert (await system.command(CREATE, poison("Kim"), key="same")).status == 201
+
+
+async def test_a_key_with_steady_traffic_is_unparked_by_its_head(system: System) -> None:
+    """The head alone is replayed: the next command of the key brings the others back out of the log, in their order."""
+    await system.fetch(BREAK)
+    await system.start(PARK_BEHIND_DEFECTS=json.dumps([CREATE]))
+    ids = [uuid.uuid4().hex for _ in range(6)]
+    for place, one in enumerate(ids):
+        payload = poison() if place == 0 else {"name": f"c{place}", "email": f"{uuid.uuid4().hex}@example.com"}
+        await system.command("get_out_of_the_way", {}, key="other")
+        await system.command(CREATE, payload, key="busy", correlation_id=one)
+    await system.fetch(MEND)
+    await catalog(system, "dlq", "replay", "--reason", "INTERNAL_ERROR")
+    assert (await system.reply(ids[0], nth=2)).status == 201
+    follower = await system.command(CREATE, {"name": "last", "email": f"{uuid.uuid4().hex}@example.com"}, key="busy")
+    assert follower.status == 201
+    assert [(await system.reply(one, nth=2)).status for one in ids] == [201] * 6
+    rows = await system.fetch("select name from customers order by id")
+    assert [row["name"] for row in rows] == ["Poison Ivy", "c1", "c2", "c3", "c4", "c5", "last"]
+    assert await system.fetch("select from parked_commands") == []

@@ -1,11 +1,12 @@
 """Order behind a defect: what comes after a broken command of its key waits for it, where its kind asks for that."""
 
 import time
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from handlers.commands import COMMANDS
@@ -267,6 +268,142 @@ async def test_a_queue_goes_by_the_log(engine: Engine, steps_ms: tuple[int, ...]
     assert await statuses(direct, direct.replay(letters[1])) == [500]
     assert await statuses(direct, *map(direct.replay, letters)) == [201, 201, 201]
     assert await parked(engine) == 0
+
+
+@dataclass
+class Log:
+    """The commands topic, as far as it is still there."""
+
+    records: dict[int, Arrived] = field(default_factory=dict)
+    asked: int = 0
+
+    async def __call__(self, partition: int, offsets: Sequence[int]) -> Sequence[Arrived]:
+        """Fetch records again."""
+        assert partition == 0
+        self.asked += 1
+        return [self.records[one] for one in sorted(offsets) if one in self.records]
+
+    def keep(self, *records: Arrived) -> None:
+        """Remember what was delivered."""
+        self.records |= {one.offset: one for one in records}
+
+
+async def steady(direct: Direct, log: Log, names: Sequence[str], each: int = 1) -> list[int]:
+    """Rename the customer, again and again, in batches; what the caller is answered at first."""
+    found = []
+    for start in range(0, len(names), each):
+        records = [rename(direct, name) for name in names[start : start + each]]
+        log.keep(*records)
+        await direct.pipeline(records, lambda: True)
+        answers = {dict(one.headers)["correlation_id"]: one.value for one in direct.replies.messages}
+        found += [orjson.loads(answers[dict(one.headers)["correlation_id"]] or b"")["statusCode"] for one in records]
+    return found
+
+
+@pytest.fixture
+async def queued(engine: Engine) -> tuple[Direct, Log]:
+    """A customer whose first change met a defect, which is mended, and that five changes wait behind."""
+    direct, log = Direct(engine, KINDS), Log()
+    direct.pipeline.parking = replace(direct.pipeline.parking, recall=log)
+    direct.pipeline.use_cases = {**COMMANDS, "update_customer": fragile}
+    assert await statuses(direct, create(direct, customer_id=CUSTOMER)) == [201]
+    assert await steady(direct, log, ["Poison", *"abcde"], 2) == [500] * 6
+    direct.pipeline.use_cases = COMMANDS
+    await execute(engine, MEND)
+    assert await steady(direct, log, ["f"]) == [500]  # nobody brought the head back
+    assert log.asked == 0
+    return direct, log
+
+
+async def customer(engine: Engine) -> str:
+    """The customer's name and version."""
+    async with connected(engine) as connection:
+        return str(await connection.fetchval("select name || version from customers where id = $1", CUSTOMER))
+
+
+@pytest.mark.parametrize("each", [1, 2, 3])
+async def test_a_key_with_steady_traffic_is_unparked(engine: Engine, queued: tuple[Direct, Log], each: int) -> None:
+    """The head brought back, the next command has those before it come back, in order, and nothing waits any more."""
+    direct, log = queued
+    assert await statuses(direct, direct.replay(direct.letters.messages[0])) == [200]
+    letters = len(direct.letters.messages)
+    assert await steady(direct, log, list("ghijkl"), each) == [200] * 6
+    assert (await parked(engine), await customer(engine), len(direct.letters.messages)) == (0, "l14", letters)
+    assert log.asked == 1
+    answered = [orjson.loads(one.value or b"")["statusCode"] for one in direct.replies.messages]
+    assert set(answered) == {200}
+    replays = map(direct.replay, list(direct.letters.messages))
+    assert await statuses(direct, *replays) == [200] * letters  # their letters are still there: what is stored is sent
+    assert await customer(engine) == "l14"
+
+
+async def test_one_that_breaks_on_its_way_back_is_the_new_head(engine: Engine, queued: tuple[Direct, Log]) -> None:
+    """What comes before it is applied, what comes after it waits, and none comes back before an operator was there."""
+    direct, log = queued
+    assert await statuses(direct, direct.replay(direct.letters.messages[0])) == [200]
+
+    async def fragile_c(command: Any, uow: Any, context: Any) -> Any:  # noqa: ANN401
+        if command.name == "c":
+            raise ArithmeticError
+        return await COMMANDS["update_customer"](command, uow, context)
+
+    direct.pipeline.use_cases = {**COMMANDS, "update_customer": fragile_c}
+    assert await steady(direct, log, ["g", "h"]) == [500, 500]
+    assert (await customer(engine), log.asked) == ("b4", 1)
+    direct.pipeline.use_cases = COMMANDS
+    letter = next(one for one in reversed(direct.letters.messages) if b'"name":"c"' in (one.value or b""))
+    assert await statuses(direct, direct.replay(letter)) == [200]
+    assert await steady(direct, log, ["i"]) == [200]
+    assert (await parked(engine), await customer(engine)) == (0, "i11")
+
+
+@pytest.mark.parametrize("lost", ["a", "c", "f", "everything", "the broker"])
+async def test_what_the_log_has_no_longer_waits_for_an_operator(
+    engine: Engine, queued: tuple[Direct, Log], lost: str
+) -> None:
+    """What stands before the gap comes back; the rest waits, is not asked for again and again, and keeps its order."""
+    direct, log = queued
+    assert await statuses(direct, direct.replay(direct.letters.messages[0])) == [200]
+    if lost == "the broker":
+        direct.pipeline.parking = replace(direct.pipeline.parking, recall=None)
+    elif lost == "everything":
+        log.records.clear()
+    else:
+        del log.records[
+            next(at for at, one in log.records.items() if f'"name":"{lost}"'.encode() in (one.value or b""))
+        ]
+    assert await steady(direct, log, list("ghij")) == [500] * 4
+    assert log.asked <= 3
+    applied = "abcdef".index(lost) if len(lost) == 1 else 0
+    assert await parked(engine) == 10 - applied
+    waiting = sorted(direct.letters.messages, key=lambda one: int(dict(one.headers)["dlq.offset"] or b""))
+    replays = list({dict(one.headers)["dlq.offset"]: direct.replay(one) for one in waiting}.values())
+    assert set(await statuses(direct, *replays)) == {200}
+    assert (await parked(engine), await customer(engine)) == (0, "j12")
+
+
+async def test_a_deadline_that_passed_while_it_was_parked_is_dropped(
+    engine: Engine, queued: tuple[Direct, Log]
+) -> None:
+    """As where an operator brings it back: whoever parked it knows that it comes late."""
+    direct, log = queued
+    for at, one in log.records.items():
+        log.records[at] = replace(one, headers=[*one.headers, ("deadline", str(one.timestamp + 1).encode())])
+    assert await statuses(direct, direct.replay(direct.letters.messages[0])) == [200]
+    assert await steady(direct, log, ["g"]) == [200]
+    assert (await parked(engine), await customer(engine)) == (0, "g9")
+
+
+async def test_what_is_recalled_acks_nothing(engine: Engine, queued: tuple[Direct, Log]) -> None:
+    """A batch's progress is that of its own records; where it is given back, nothing of the queue is lost."""
+    direct, log = queued
+    assert await statuses(direct, direct.replay(direct.letters.messages[0])) == [200]
+    record = rename(direct, "g")
+    assert (await direct.pipeline([record], lambda: False)).decided == {}
+    assert await parked(engine) == 6
+    progress = await direct.pipeline([record], lambda: True)
+    assert progress.decided == {(record.topic, 0): record.offset + 1}
+    assert (await parked(engine), await customer(engine), log.asked) == (0, "g9", 2)
 
 
 async def test_a_long_queue_is_not_read_as_a_whole(engine: Engine) -> None:

@@ -121,6 +121,12 @@ class CommandPipeline:
                 self.fault_points.reach("after_look_up")
                 await self._refuse(deliveries, known)
                 sitting = await self._who_waits(deliveries, known)
+                recalled = await self._recall(sitting)
+                if recalled:
+                    deliveries = [*recalled, *deliveries]
+                    known = await self._look_up(deliveries)
+                    await self._refuse(recalled, known)
+                    sitting = await self._who_waits(deliveries, known)
                 retry_after_s = await self._decide(deliveries, _Course(known, sitting, still_ours))
                 await self._confirm(deliveries)
             except GiveBackError as given_back:
@@ -196,6 +202,22 @@ class CommandPipeline:
             raise GiveBackError(0) from error
         sitting.keep_places()
         return sitting
+
+    async def _recall(self, sitting: Sitting) -> list[Delivery]:
+        """Take in again what is parked before messages of the batch and need not wait any more; almost always nothing.
+
+        As where an operator brings them back, their deadlines are dropped.
+        """
+        try:
+            records = await self.parking.returning(sitting)
+        except Exception as error:
+            self._unless_it_passes(error, "look_up")
+            raise GiveBackError(0) from error
+        recalled = await self.intake.take_in(records) if records else []
+        for delivery in recalled:
+            delivery.is_recalled = True
+            delivery.headers.deadline_ms = None
+        return recalled
 
     async def _decide(self, deliveries: Sequence[Delivery], course: _Course) -> float | None:
         """Bring every message to its end: those that run alone each by itself, in the order of the log.

@@ -79,6 +79,8 @@ class Delivery:
     """Empty until it is needed: `Intake.seal`."""
     replay: Replay | RejectedReplay | None = None
     """What an operator brought back; believed only where its signature holds."""
+    is_recalled: bool = False
+    """It was parked, and brought back out of the log: its offset was acked long ago."""
     identity: Identity | None = None
     kind: Kind | None = None
     version: Version | None = None

@@ -4,23 +4,46 @@ For the kinds that ask for it. The command that met the defect is the head of it
 are parked behind it: answered with its incident, dead-lettered, not applied. An operator brings them back (`catalog dlq
 replay`, which goes by the first arrivals); each is let through when it is its turn, and is out of the queue once it
 came to an end that is no defect. Whoever dies before the queues are written leaves all of it to be decided again.
+
+Once the head has had its turn, the key need not pause for the rest: the next command of the key brings those before it
+back out of the log, as if they had been delivered again, and follows them. One of them that meets a defect is the new
+head, and waits for an operator; so does what the log has no longer.
 """
 
+import asyncio
 import hashlib
 import hmac
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from itertools import takewhile
+from typing import Final, Protocol
+
+import structlog
 
 from persistence import parked_commands
 from persistence.engine import Engine
 from persistence.parked_commands import Arrival, Entering, Parked, Queues
 from workers.pipeline.delivery import Broken, Delivery, Refused, Waiting
+from workers.ports import Record
 
+_log = structlog.get_logger(__name__)
+
+RECALLED_MOST: Final = 200
+"""How many parked commands a batch brings back at most, beyond as many as it has itself."""
+
+_RECALL_TIMEOUT_S: Final = 10.0
 PASSING: Final = frozenset({"RATE_LIMITED", "DEADLINE_EXCEEDED"})
 """Refusals that say nothing of the message itself: it came too often, or too late."""
+
+
+class Recall(Protocol):
+    """Fetches records of the commands topic again, by their places."""
+
+    async def __call__(self, partition: int, offsets: Sequence[int]) -> Sequence[Record]:
+        """Return those that are still there, by offset."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +56,8 @@ class Parking:
     hmac_key: bytes = field(repr=False)
     previous_hmac_key: bytes | None = field(default=None, repr=False)
     """While the key is exchanged: queues under the other one are gone through as well."""
+    recall: Recall | None = None
+    """Without it everything parked waits for an operator."""
 
     async def sitting(self, deliveries: Sequence[Delivery], *, any_parked: bool) -> "Sitting":
         """Look up the queues of a batch's keys; raises what the database raises. Costs nothing where none is parked."""
@@ -53,6 +78,33 @@ class Parking:
         """Name the places where a delivery may be queued."""
         keys = (self.key_of(delivery), self._previous_of(delivery))
         return [(key, arrival) for key in keys if key is not None]
+
+    async def returning(self, sitting: "Sitting") -> list[Record]:
+        """Bring back what stands before the batch's commands and has nobody to wait for; in the order of its queue.
+
+        What the log has no longer, or cannot be read, waits for an operator. Raises what the database raises.
+        """
+        found: list[Record] = []
+        for keys, partition in sitting.next_in_turn() if self.recall is not None else ():
+            most = RECALLED_MOST + len(sitting.deliveries)
+            arrivals = await parked_commands.front(self.engine, self.topic, keys, most)
+            places = [one.offset for one in arrivals if one.partition == partition]
+            found += await self._recalled(keys, partition, places)
+        return found
+
+    async def _recalled(self, keys: Sequence[bytes], partition: int, offsets: Sequence[int]) -> Sequence[Record]:
+        assert self.recall is not None
+        try:
+            async with asyncio.timeout(_RECALL_TIMEOUT_S):
+                records = await self.recall(partition, offsets)
+        except Exception as error:  # noqa: BLE001 (they wait for an operator, as they do without it)
+            _log.warning("parked_not_recalled", error=type(error).__name__)
+            records = ()
+        there = {one.offset: one for one in records}
+        unbroken = list(takewhile(lambda offset: offset in there, offsets))
+        if not unbroken:
+            await parked_commands.stay(self.engine, self.topic, keys)
+        return [there[offset] for offset in unbroken]
 
     def key_of(self, delivery: Delivery) -> bytes:
         """Hash a record's key."""
@@ -75,6 +127,18 @@ class Sitting:
     def is_idle(self) -> bool:
         """Whether there is nothing to keep in order."""
         return not self.found and not self.parking.kinds
+
+    def next_in_turn(self) -> list[tuple[Sequence[bytes], int]]:
+        """Name the keys, each with its partition, whose front may return and which a command of the batch waits for."""
+        turns = self.turns()
+        wanted: dict[tuple[Sequence[bytes], int], None] = {}
+        for delivery in self.deliveries if self.found else ():
+            if delivery.end is None and delivery.replay is None and turns.must_wait(delivery):
+                head = turns.queues[self.parking.key_of(delivery)][0]
+                if head.may_return and head.arrival.partition == delivery.record.partition:
+                    keys = tuple(key for key, _ in self.parking.places_of(delivery, head.arrival))
+                    wanted[keys, delivery.record.partition] = None
+        return list(wanted)
 
     def turns(self) -> "Turns":
         """Say whose turn it is by now: after all of the batch that has come to an end."""

@@ -10,6 +10,7 @@ def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> 
     """Return the deliveries that may be answered, and the offsets that may be acked after that.
 
     A refusal that stands behind an undecided record of its partition is dropped: it comes again, after that record.
+    What was recalled has no offset to be acked; undecided, it is recalled again.
     """
     decided: dict[Position, int] = {}
     stopped: set[Position] = set()
@@ -22,6 +23,7 @@ def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> 
         if delivery.end is None:
             stopped.add(position)
             continue
-        decided[position] = record.offset + 1
+        if not delivery.is_recalled:
+            decided[position] = record.offset + 1
         answered.append(delivery)
     return answered, Progress(decided, retry_after_s)
