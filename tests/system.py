@@ -195,14 +195,14 @@ class System:
     async def http_status(url: str) -> int:
         """Ask a health check."""
         try:
-            return int((await asyncio.to_thread(urlopen, url, timeout=2)).status)
+            return int((await asyncio.to_thread(urlopen, url, timeout=15)).status)
         except OSError as error:
             return int(getattr(error, "code", 0))
 
     @staticmethod
     async def metrics(worker: WorkerProcess) -> dict[str, float]:
         """Read a worker's metrics: sample with its labels, as Prometheus writes it, to value."""
-        text = (await asyncio.to_thread(lambda: urlopen(worker.metrics_url + "/metrics", timeout=5).read())).decode()  # noqa: S310
+        text = (await asyncio.to_thread(lambda: urlopen(worker.metrics_url + "/metrics", timeout=15).read())).decode()  # noqa: S310
         found = {}
         for line in text.splitlines():
             if not line.startswith("#"):

@@ -57,6 +57,8 @@ class _Process:
         code = self.process.poll()
         if code is None:
             return None
+        if -code in {signal.SIGKILL, signal.SIGTERM}:  # it had no say in it
+            return f"the {self.role} worker was killed by {signal.Signals(-code).name} (log: {self.log})"
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return f"the {self.role} worker {how}: {last_words(self.log, self.log_start)} (log: {self.log})"
 
@@ -126,7 +128,7 @@ def _run(state: Path, *, once: bool) -> int:
         with telling(_console, "Stopping what was started here; the data stay …"):
             left = stack.stop_started()
         if left:
-            _console.print(f"Left running: {', '.join(left)} (catalog stack down)", highlight=False)
+            _console.print(f"Left running: {', '.join(left)} (catalog stack down --state {state})", highlight=False)
         _console.print("Stopped.")
 
 

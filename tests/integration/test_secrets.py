@@ -236,7 +236,7 @@ def leaks(text: str, marks: Iterable[str]) -> list[str]:
 async def page_of(worker: WorkerProcess) -> str:
     """Read a worker's metrics as text."""
     address = worker.metrics_url + "/metrics"
-    content: bytes = await asyncio.to_thread(lambda: urlopen(address, timeout=5).read())  # noqa: S310 - our own worker
+    content: bytes = await asyncio.to_thread(lambda: urlopen(address, timeout=15).read())  # noqa: S310 - our own worker
     return content.decode()
 
 

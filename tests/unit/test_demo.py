@@ -58,7 +58,7 @@ ENDS: dict[str, tuple[str, str]] = {
         "import sys; sys.exit('error: synchronous_commit is off')",
         "exit code 1: synchronous_commit is off",
     ),
-    "killed": ("import os; os.kill(os.getpid(), 9)", "was killed by SIGKILL: it said nothing"),
+    "killed": ("import os; os.kill(os.getpid(), 9)", "was killed by SIGKILL (log: "),
     "a line of its log": (
         "import json; print(json.dumps({'level': 'error', 'message': 'stuck', 'reason': 'no fetch'})); exit(3)",
         "exit code 3: stuck no fetch",
