@@ -20,10 +20,10 @@ STOPPED_S: Final = {"short": 4.0, "long": 20.0}[SIZE]
 """Longer than the session time-out."""
 READ_S: Final = 0.12
 """What a search takes of a backend; ten times that is more than a read may have."""
-DELAY_S: Final = 0.1
-"""What the line adds to each piece of data: a look-up by key takes a millisecond or two without it, and ten where the
+DELAY_S: Final = 0.25
+"""What the line adds to each piece of data: a look-up by key takes a millisecond or two without it, and forty where the
 machine is busy."""
-EACH_S: Final = 0.1
+EACH_S: Final = 0.25
 ANSWERED_S: Final = 90.0
 
 pytestmark = pytest.mark.chaos
