@@ -4,6 +4,7 @@ import asyncio
 import json
 import time
 import uuid
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -304,6 +305,33 @@ async def test_two_operators_at_once(broken: System) -> None:
     second, third = [await broken.reply(reply.headers["correlation_id"], nth=number) for number in (2, 3)]
     assert second.raw == third.raw
     assert len(await broken.fetch("select from customers")) == 1
+
+
+async def test_a_flood_of_strangers(system: System) -> None:
+    """Of 800 messages without a token 600 are put aside in full, the others without what was sent; all are listed.
+
+    The latest ones are found from the end; groups count all of them.
+    """
+    await system.start(LOG_LEVEL="ERROR")
+    body = {"kind": "create_customer", "payload": {"name": "x" * 1000}}
+    for number in range(800):
+        await system.send("commands", body, drop=["authorization", "reply_to"], message_id=f"m-{number}")
+    verified = await system.send("commands", {"kind": "nonsense", "payload": {}}, drop=["reply_to"], message_id="mine")
+    assert verified
+    letters = await system.letters(801)
+    by_size = Counter(value is not None for value, notes in letters if notes["dlq.reason"] == "UNAUTHENTICATED")
+    assert by_size == {True: 600, False: 200}
+    bare = next(notes for value, notes in letters if value is None)
+    assert (bare["dlq.value_bytes"], "message_id" in bare) == (str(len(json.dumps(body))), False)
+    (value,) = [value for value, notes in letters if notes["dlq.reason"] == "UNKNOWN_KIND"]
+    assert value is not None
+
+    (last,) = (await catalog(system, "dlq", "list", "--json", "--limit", "1")).lines
+    assert last["id"] == "commands/0/800"
+    listed = await catalog(system, "dlq", "list", "--limit", "5")
+    assert "there may be earlier ones" in listed.out
+    groups = (await catalog(system, "dlq", "group", "--json")).lines
+    assert [(group["letters"], group["reason"]) for group in groups] == [(800, "UNAUTHENTICATED"), (1, "UNKNOWN_KIND")]
 
 
 async def test_parked_commands_come_back_in_order(system: System) -> None:

