@@ -4,6 +4,7 @@ A wrong setting stops the start with one readable line per error. Secrets never 
 """
 
 import re
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Address
@@ -19,6 +20,7 @@ from contracts.registry import KINDS
 from persistence.address import LARGEST_PORT, AddressError, read_address
 from persistence.backfill.signals import Signal
 from persistence.redis_client import RedisUrlError, check_redis_url
+from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey
 from workers.admission.reply_topics import ReplyTopics
 
 Environment = Literal["development", "staging", "production"]
@@ -377,6 +379,7 @@ def _contradictions(settings: Settings, wrong: Collection[str]) -> Iterator[tupl
     keys = ("JWT_SECRET", "JWT_PUBLIC_KEY", "JWT_PUBLIC_KEY_FILE", "JWT_JWKS_FILE")
     if not any((jwt.secret, jwt.public_key, jwt.public_key_file, jwt.jwks_file)) and not set(keys) & set(wrong):
         yield keys[0], f"set it, or {', '.join(keys[1:-1])} or {keys[-1]}"
+    yield from _token_key_contradictions(jwt)
     yield from _secret_contradictions(settings)
     if kafka.min_insync_replicas and kafka.replication_factor and kafka.min_insync_replicas > kafka.replication_factor:
         yield "KAFKA_MIN_INSYNC_REPLICAS", "must not exceed KAFKA_REPLICATION_FACTOR"
@@ -399,6 +402,39 @@ def _contradictions(settings: Settings, wrong: Collection[str]) -> Iterator[tupl
     file = settings.observing.url_file
     if file is not None and not file.parent.is_dir():
         yield "METRICS_URL_FILE", "its folder does not exist"
+
+
+def _token_key_contradictions(jwt: Jwt) -> Iterator[tuple[str, str]]:
+    """Read each source of keys by itself, then all of them: two may name the same `kid`."""
+    secret = jwt.secret.get_secret_value().encode() if jwt.secret is not None else None
+    public: list[PublicKey] = []
+    sources: dict[str, KeySource] = {}
+    if secret is not None:
+        sources["JWT_SECRET"] = KeySource(secret=secret, secret_kid=jwt.secret_kid)
+    if jwt.public_key is not None:
+        public.append(PublicKey(jwt.public_key.get_secret_value().encode(), jwt.public_key_kid))
+        sources["JWT_PUBLIC_KEY"] = KeySource(public_keys=public[-1:])
+    if jwt.public_key_file is not None:
+        try:
+            public.append(PublicKey(jwt.public_key_file.read_bytes(), jwt.public_key_kid))
+            sources["JWT_PUBLIC_KEY_FILE"] = KeySource(public_keys=public[-1:])
+        except OSError as error:
+            yield "JWT_PUBLIC_KEY_FILE", f"the file cannot be read: {error.strerror}"
+    if jwt.jwks_file is not None:
+        sources["JWT_JWKS_FILE"] = KeySource(jwks_file=jwt.jwks_file)
+    wrong = {name: reason for name, source in sources.items() if (reason := _why_no_keys(source))}
+    yield from wrong.items()
+    together = KeySource(secret=secret, secret_kid=jwt.secret_kid, public_keys=public, jwks_file=jwt.jwks_file)
+    if not wrong and len(sources) > 1 and (reason := _why_no_keys(together)):
+        yield " and ".join(sources), reason
+
+
+def _why_no_keys(source: KeySource) -> str | None:
+    try:
+        Keyring(source, time.monotonic, lambda _: None)
+    except KeySourceError as error:
+        return str(error)
+    return None
 
 
 def _secret_contradictions(settings: Settings) -> Iterator[tuple[str, str]]:

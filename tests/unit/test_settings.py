@@ -109,6 +109,12 @@ WRONG = [
     ("KAFKA_BOOTSTRAP_SERVERS", "::1:9092", "an IPv6 address in brackets"),
     ("KAFKA_BOOTSTRAP_SERVERS", "[::1::2]:9092", "an IPv6 address in brackets"),
     ("KAFKA_BOOTSTRAP_SERVERS", "kafka-1:9092;kafka-2:9092", "is no host:port"),
+    # The keys of tokens
+    ("JWT_PUBLIC_KEY", "no key", "the key without a kid is no public key in PEM"),
+    ("JWT_PUBLIC_KEY_FILE", "/nowhere.pem", "the file cannot be read: No such file"),
+    ("JWT_PUBLIC_KEY_FILE", "/etc/hostname", "is no public key in PEM"),
+    ("JWT_JWKS_FILE", "/nowhere.json", "the JWKS file cannot be read: No such file"),
+    ("JWT_JWKS_FILE", "/etc/hostname", "the JWKS file is not JSON"),
     # Of production, and of settings together
     ("JWT_SECRET", DEVELOPMENT_SECRET, "is the development secret"),
     ("OUTCOME_HMAC_KEY", DEVELOPMENT_SECRET, "is the development secret"),
