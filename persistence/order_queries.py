@@ -107,7 +107,7 @@ from customers c
 left join customer_summaries s on s.customer_id = c.id
 left join lateral (
   select k.category from customer_category_counts k where k.customer_id = c.id and k.placed_orders > 0
-  order by k.placed_orders desc, k.last_order_at desc, k.category collate "C" limit 1) preferred on true
+  order by k.placed_orders desc, k.last_order_at desc nulls last, k.category collate "C" limit 1) preferred on true
 where c.id = any($1::uuid[]) and c.deleted_at is null"""
 
 ANALYTICS: Final = """

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 from handlers.customer import Customer
@@ -10,6 +10,8 @@ from handlers.order import CustomerOrders, Order
 from handlers.page import Found
 from handlers.summary import LISTED, NEW_WITHIN_DAYS, Analytics, CustomerSummary, Figures
 from tests.in_memory.declared import Declared, touch
+
+_LATEST = datetime.max.replace(tzinfo=UTC)
 
 Living = Callable[[], Mapping[str, Customer]]
 """Gives the living customers by id."""
@@ -104,7 +106,7 @@ def summary_of(customer: Customer, placed: Sequence[Order]) -> CustomerSummary:
     counts = Counter(order.category for order in placed if order.category is not None)
     last = {category: max(order.created_at for order in placed if order.category == category) for category in counts}
     # The commonest; of equals the most recent; of those that are equally recent the first by name.
-    ranked = sorted(counts, key=lambda category: (-counts[category], -last[category].timestamp(), category))
+    ranked = sorted(counts, key=lambda category: (-counts[category], _LATEST - last[category], category))
     return CustomerSummary(
         customer.id,
         customer.name,

@@ -7,7 +7,9 @@ import asyncpg
 import pytest
 
 from migrations import runner
+from persistence.engine import PoolSettings, create_engine
 from tests.migrations.conftest import Connect, Session
+from workers.doctor.data import examine_data
 
 BEFORE = runner.history()[[one.revision for one in runner.history()].index("011") - 1].revision
 ROWS = """
@@ -149,6 +151,12 @@ async def test_old_rows_that_break_a_limit_do_not_stop_the_migration(database: s
     for table, column, value in BROKEN:
         with pytest.raises(asyncpg.CheckViolationError):
             await write(session, table, column, value)
+    engine = create_engine(database, PoolSettings(), "tests")
+    told = [one.text async for one in examine_data(engine)]
+    await engine.dispose()
+    for row in open_ones:
+        assert any(f"break {row['conname']}: they are read and deleted, but not changed (" in text for text in told)
+    assert any("customers_name_length" in text and "00000000-0000-0000-0000-000000000003" in text for text in told)
     await session.execute(
         "update customers set name = null, name_key = null, email = null, email_key = null,"
         " preferences = '{}', deleted_at = now()"

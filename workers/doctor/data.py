@@ -29,6 +29,11 @@ where {stale("c.email_key")}
 order by {refolded("c.email_key")} limit {COUNTED}"""  # noqa: S608 (constants)
 
 
+_STALE_NAMES: Final = f"""
+select count(*) from (
+  select from customers where {stale("name_key")} order by left(name_key, 1) limit {COUNTED}) as found"""  # noqa: S608
+
+
 async def examine_data(engine: Engine) -> AsyncIterator[Finding]:
     """Look for rows that an upgrade left as they were; a table is read only where such rows may be."""
     async with connected(engine) as connection:
@@ -72,8 +77,11 @@ async def _keys(connection: Connection) -> AsyncIterator[Finding]:
             f"{_count(len(pairs))} have an e-mail that is another one's but for case: {named}",
             "give one of each two another e-mail (update_customer), or delete it; then start the backfill again",
         )
-    if len(rows) > len(pairs):
-        text = f"the keys of {_count(len(rows) - len(pairs))} are folded as before: look-ups take both ways"
+    old = len(rows) - len(pairs)
+    if not rows:
+        old = await connection.fetchval(_STALE_NAMES)
+    if old:
+        text = f"the keys of {_count(old)} are folded as before: look-ups take both ways"
         yield warning("customers", text, "catalog backfill start customer_keys")
 
 

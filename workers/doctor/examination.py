@@ -47,7 +47,7 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
                 database_fit = False
             yield finding
         if database_fit:
-            async for finding in examine_data(engine):
+            async for finding in _data(engine):
                 yield finding
         if database_fit:
             async for finding in _rules(engine):
@@ -104,6 +104,16 @@ async def _rules(engine: Engine) -> AsyncIterator[Finding]:
         if fault_of(error) is Fault.DEFECT:
             raise
         yield failing("rules", f"they cannot be read ({type(error).__name__})")
+
+
+async def _data(engine: Engine) -> AsyncIterator[Finding]:
+    try:
+        async for finding in examine_data(engine):
+            yield finding
+    except Exception as error:
+        if fault_of(error) is Fault.DEFECT:
+            raise
+        yield failing("database", f"it did not answer ({type(error).__name__})")
 
 
 async def _kafka(settings: Settings, engine: Engine | None) -> AsyncIterator[Finding]:
