@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from contracts.text import fold_key
+from persistence.legacy_rules import read_rules
 from tests.backfill.workshop import Workshop
 
 REAL = Path(__file__).parents[2] / "migrations" / "backfills"
@@ -217,3 +218,40 @@ async def test_keys_are_folded_anew(workshop: Workshop) -> None:
     assert wrong in (["1"], ["2"])
     assert {row["name"] for row in rows if row["name_key"] != fold_key(row["name"])} <= {"1 ΐ@x.gr", "2 Ϊ́@x.gr"}
     assert await session.fetchval("select count(*) from customers where name is null and email_key is null") == 1
+
+
+async def test_rules_of_the_ends_of_the_calendar_move_there_and_back(workshop: Workshop) -> None:
+    """Rows and text say the same dates, those that a release before would have written as infinite, too."""
+    dates = [
+        ("0001-01-01", "9999-12-31"),
+        ("0001-01-01", None),
+        ("9999-12-31", None),
+        ("2024-01-01", "9999-12-31"),
+        ("0001-01-01", "0001-01-01"),
+        ("9999-12-31", "9999-12-31"),
+    ]
+    for place, (start, end) in enumerate(dates):
+        await workshop.session.execute(
+            """
+            with product as (
+                insert into products (id, mnemonic, overview) values (uuidv7(), $1, '') returning id)
+            insert into validation_instances
+            select id, 0, 'r', '{}', $2::text::date, replace($3, '9999-12-31', 'infinity')::date from product""",
+            f"P{place}",
+            start,
+            end,
+        )
+    async with workshop.workers():
+        for reverse in (True, False, True):
+            run = await workshop.run("validation_rules", reverse=reverse)
+            assert (run["state"], run["rows_done"]) == ("completed", len(dates)), run["reason"]
+            assert (await workshop.verify("validation_rules"))["state"] == "completed"
+            if not reverse:
+                rows = await workshop.session.fetch("""
+                    select start_date::text, end_date::text from validation_instances
+                    join products on id = product_id order by mnemonic""")
+                assert [tuple(row) for row in rows] == dates
+    texts = await workshop.session.fetch("select old_validations from products order by mnemonic")
+    rules = [read_rules(row["old_validations"])[0] for row in texts]
+    shown = [(one.start_date.isoformat(), one.end_date.isoformat() if one.end_date else None) for one in rules]
+    assert shown == dates
