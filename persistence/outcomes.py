@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from handlers.readers import StoredOutcome
 from persistence.engine import Connection, connected, transaction
 from persistence.faults import UniqueConflictError
-from persistence.rowset import RowSet, text_array
+from persistence.rowset import RowSet, array_text
 
 OutcomeKey = tuple[str, str]
 """Caller and message_id."""
@@ -125,8 +125,8 @@ async def store(connection: Connection, outcomes: Sequence[Outcome]) -> None:
             one.kind,
             one.content_hmac,
             one.envelope,
-            text_array(one.subjects),
-            text_array(one.cache_keys),
+            array_text(one.subjects),
+            array_text(one.cache_keys),
             one.topic,
             one.partition,
             one.offset,
