@@ -122,6 +122,11 @@ class Request:
     _payload_json: bytes | None = field(default=None, repr=False)
 
     @property
+    def is_large(self) -> bool:
+        """Tell whether the payload is read once more for its canonical form: that may take a while."""
+        return self.payload is None and self._payload_json is None
+
+    @property
     def payload_json(self) -> bytes:
         """The payload in canonical form (RFC 8785), made when first asked for: that may be dear."""
         if self._payload_json is None:
@@ -143,22 +148,14 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
 
     Raises `UnreadableRecord` when a header key is not UTF-8.
     """
-    found: dict[str, bytes | None] = {}
+    found = dict(record.headers)
+    names = "".join(found)
     repeated: set[str] = set()
-    size = 0
-    omission = None
-    for name, value in record.headers:
-        size += len(name) + (len(value) if value else 0)
-        if name in found:
-            repeated.add(name)
-        found[name] = value
-        if not name.isascii():
-            try:
-                size += len(name.encode()) - len(name)
-            except UnicodeEncodeError:
-                omission = Omission.of(record.headers)
-                if omission is None or name != record.headers[-1][0]:
-                    raise UnreadableRecord(_why_unreadable(record.headers)) from None
+    omission: Omission | None = None
+    if len(found) == len(record.headers) and names.isascii():
+        size = len(names) + sum(map(len, filter(None, found.values())))
+    else:
+        repeated, size, omission = _survey(record)
     headers = Headers(names=_KNOWN & found.keys())
     _read_reply_to(headers, found, repeated, topics)
     message_id = found.get("message_id")
@@ -184,6 +181,27 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
         headers.deadline_ms = int(deadline) if deadline is not None else None
     _read_trace(headers, found, repeated)
     return headers
+
+
+def _survey(record: RawRecord) -> tuple[set[str], int, Omission | None]:
+    """Tell which headers are repeated, the bytes of all, and what the edge left out. Raises `UnreadableRecord`."""
+    seen: set[str] = set()
+    repeated: set[str] = set()
+    size = 0
+    omission = None
+    for name, value in record.headers:
+        size += len(name) + (len(value) if value else 0)
+        if name in seen:
+            repeated.add(name)
+        seen.add(name)
+        if not name.isascii():
+            try:
+                size += len(name.encode()) - len(name)
+            except UnicodeEncodeError:
+                omission = Omission.of(record.headers)
+                if omission is None or name != record.headers[-1][0]:
+                    raise UnreadableRecord(_why_unreadable(record.headers)) from None
+    return repeated, size, omission
 
 
 def _too_large(record: RawRecord, header_bytes: int, omission: Omission | None) -> MessageTooLargeError:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
@@ -40,8 +40,7 @@ ROLES_THAT_MAY: Mapping[Role, frozenset[str]] = {
 """Which roles suffice where one is asked for: a writer may what a reader may, and so on."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keys:
+class Keys(NamedTuple):
     """The rows and names that one command will touch; the unit of work locks and loads them for the whole batch.
 
     A kind that cannot say it ahead is `alone`: it runs as a batch of its own.
@@ -113,7 +112,10 @@ class Kind:
 
     def version(self, number: int) -> Version | None:
         """Find a version by its number."""
-        return next((v for v in self.versions if v.number == number), None)
+        for version in self.versions:
+            if version.number == number:
+                return version
+        return None
 
     def read(self, version: Version, payload_json: bytes) -> Payload:
         """Validate a payload of this version and upcast it to the newest.

@@ -1,6 +1,9 @@
 """Customers in Postgres: as a batch of commands sees them, and as queries do."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import date
+from operator import itemgetter
 from typing import Any, Final
 
 import orjson
@@ -172,9 +175,7 @@ class CustomerBatch:
 
     def deleted(self) -> list[str]:
         """Name the customers whose personal data this batch erases, those it made itself included."""
-        return sorted(
-            customer_id for customer_id, taken in self._taken_ids.items() if taken and self._living.is_gone(customer_id)
-        )
+        return sorted(self._living.gone())
 
     def gone(self) -> set[str]:
         """Name the declared customers that are not living now, whenever they were deleted."""
@@ -196,8 +197,8 @@ class CustomerBatch:
     async def write(self, connection: Connection) -> None:
         """Second step: insert and update net states."""
         new = [after for _, before, after in self._living.changes() if before is None and after is not None]
-        new.sort(key=lambda one: one.email_key)
-        await _ROWS.insert(connection, [_values(one, one.email_key) for one in new])
+        by_email = sorted(((one.email_key, one) for one in new), key=itemgetter(0))
+        await _ROWS.insert(connection, [_values(one, email_key) for email_key, one in by_email])
         changed = [
             _values(after, self._stored_keys[key] if before.email_key == after.email_key else after.email_key)
             for key, before, after in self._living.changes()
@@ -212,14 +213,18 @@ class CustomerBatch:
 
     def count(self, deltas: CounterDeltas) -> None:
         """Add this batch's differences to the counters."""
+        born: Counter[date] = Counter()
+        active = 0
         for _, before, after in self._living.changes():
-            deltas.add(counters.CUSTOMERS, (after is not None) - (before is not None))
-            active = (after is not None and after.is_active) - (before is not None and before.is_active)
-            deltas.add(counters.ACTIVE_CUSTOMERS, active)
-            if (before is None) != (after is None):
-                one = after or before
-                assert one is not None
-                deltas.add(counters.NEW_CUSTOMERS, 1 if after else -1, one.created_at.date().isoformat())
+            active += (after is not None and after.is_active) - (before is not None and before.is_active)
+            if before is None and after is not None:
+                born[after.created_at.date()] += 1
+            elif before is not None and after is None:
+                born[before.created_at.date()] -= 1
+        deltas.add(counters.CUSTOMERS, born.total())
+        deltas.add(counters.ACTIVE_CUSTOMERS, active)
+        for day, number in born.items():
+            deltas.add(counters.NEW_CUSTOMERS, number, day.isoformat())
 
 
 _GET: Final = f"select {_COLUMNS} from customers where id = any($1::uuid[]) and deleted_at is null"

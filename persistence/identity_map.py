@@ -61,10 +61,10 @@ class IdentityMap(Generic[K, V]):
 
     def set(self, key: K, value: V | None) -> None:
         """Write; taken back with its message."""
-        old = self._current.get(key, _ABSENT)
-        self._current[key] = value
-        self._journal.note(self._restore, key, old, key in self._written)
-        self._written.add(key)
+        current, written = self._current, self._written
+        self._journal.note(self._restore, key, current.get(key, _ABSENT), key in written)
+        current[key] = value
+        written.add(key)
 
     def _restore(self, key: K, old: Any, written: bool) -> None:  # noqa: ANN401, FBT001 - old: a value or _ABSENT
         if old is _ABSENT:
@@ -89,9 +89,9 @@ class IdentityMap(Generic[K, V]):
         """Tell whether the database had a value for the key."""
         return self._loaded.get(key) is not None
 
-    def is_gone(self, key: K) -> bool:
-        """Tell whether this batch removed the value, loaded or made by itself."""
-        return key in self._current and self._current[key] is None and key in self._written
+    def gone(self) -> list[K]:
+        """Name the keys whose values this batch removed, loaded or made by itself."""
+        return [key for key, value in self._current.items() if value is None and key in self._written]
 
     def items(self) -> Iterator[tuple[K, V | None]]:
         """Go through all current values."""

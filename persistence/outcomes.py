@@ -7,7 +7,7 @@ comes again, is found here, and its stored envelope is sent again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -20,8 +20,7 @@ OutcomeKey = tuple[str, str]
 """Caller and message_id."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """One row. `envelope` and `content_hmac` are None once erased."""
 
     caller: str
@@ -68,7 +67,7 @@ select m.stamped_before, exists (select from parked_commands) as any_parked,
 from outcome_mark m
 cross join (select array_agg(customer_id) as customers from outcome_erasures) as e
 left join (
-  select o.* from unnest($1::text[], $2::text[]) as k(caller, message_id)
+  select o.* from unnest($1::text::text[], $2::text::text[]) as k(caller, message_id)
   join outcomes o on o.caller = k.caller and o.message_id = k.message_id) o on true"""
 
 _ROWS: Final = RowSet(
@@ -102,7 +101,9 @@ MARK: Final = "(select stamped_before from outcome_mark)"
 async def look_up(engine: AsyncEngine, keys: Sequence[OutcomeKey]) -> LookUp:
     """Find the outcomes of these messages, without a lock; one statement."""
     async with connected(engine) as connection:
-        rows = await connection.fetch(_LOOK_UP, [key[0] for key in keys], [key[1] for key in keys])
+        rows = await connection.fetch(
+            _LOOK_UP, array_text([key[0] for key in keys]), array_text([key[1] for key in keys])
+        )
     known = {
         (row["caller"], row["message_id"]): Known(
             row["content_hmac"], row["envelope"], row["cache_keys"], row["subjects"]

@@ -8,7 +8,6 @@ speaks for the message.
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Final
@@ -164,8 +163,10 @@ class BatchUnitOfWork:
     def as_stored(self, decided: Sequence[Outcome]) -> Sequence[Outcome]:
         """Show outcomes as they would be stored now: erased where they speak of a customer deleted since."""
         gone = set(self.customers.deleted())
+        if not gone:
+            return decided
         return [
-            replace(one, envelope=None, content_hmac=None) if gone.intersection(one.subjects) else one
+            one._replace(envelope=None, content_hmac=None) if gone.intersection(one.subjects) else one
             for one in decided
         ]
 

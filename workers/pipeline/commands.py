@@ -171,7 +171,7 @@ class CommandPipeline:
             else:
                 break
         loop = LoopShare()
-        for delivery in asked:
+        for delivery in asked if known.known else ():
             if stored := known.known.get(delivery.key):
                 delivery.stored_subjects = stored.subjects
                 delivery.end = self._repeat(delivery, stored)
@@ -321,8 +321,7 @@ class CommandPipeline:
             return True
 
     async def _load(self, uow: BatchUnitOfWork, pending: Iterable[Delivery], known: LookUp) -> None:
-        declared = [one.kind.keys(one.payload) for one in pending if one.kind is not None and one.payload is not None]
-        await uow.load(declared, known.mark)
+        await uow.load([one.keys for one in pending if one.keys is not None], known.mark)
 
     async def _dispatch(self, uow: BatchUnitOfWork, part: Sequence[Delivery], course: _Course) -> list[Outcome]:
         """Give each message to its use case: each partition in the order of the log, the cheaper partitions first."""
@@ -335,7 +334,8 @@ class CommandPipeline:
                 break
             if stopped and _partition_of(delivery) in stopped:
                 continue
-            if earlier := outcomes.get(delivery.key):
+            key = delivery.key
+            if earlier := outcomes.get(key):
                 (earlier,) = uow.as_stored([earlier])
                 known = Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys, earlier.subjects)
                 delivery.end = self._repeat(delivery, known)
@@ -353,7 +353,7 @@ class CommandPipeline:
                 share.costs(cost_s)
                 course.dispatch_s += cost_s
                 if outcome is not None:
-                    outcomes[delivery.key] = outcome
+                    outcomes[key] = outcome
                     seconds[outcome.kind] += cost_s
             turns.note(delivery)
             if loop.is_due():
@@ -501,8 +501,7 @@ def _groups(deliveries: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:
     """Split messages into runs of ordinary ones, which share a transaction, and single ones that share it with none."""
     ordinary: list[Delivery] = []
     for delivery in deliveries:
-        kind, payload = delivery.kind, delivery.payload
-        if kind is not None and payload is not None and kind.keys(payload).alone:
+        if delivery.keys is not None and delivery.keys.alone:
             if ordinary:
                 yield ordinary
             yield [delivery]
@@ -532,7 +531,7 @@ def forget_erased(deliveries: Sequence[Delivery]) -> None:
     """Show no stored envelope that a message before it in the batch has erased: the look-up came before that."""
     gone: set[str] = set()
     for delivery in deliveries:
-        if gone.intersection(delivery.stored_subjects):
+        if gone and not gone.isdisjoint(delivery.stored_subjects):
             delivery.end = Refused(outcome_erased(delivery.headers.message_id or ""))
-        elif isinstance(delivery.end, Applied):
+        elif isinstance(delivery.end, Applied) and delivery.end.erases:
             gone.update(delivery.end.erases)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from contracts.codec import Headers, Request
 from contracts.errors import CatalogError
-from contracts.kinds import Kind, Payload, Version
+from contracts.kinds import Keys, Kind, Payload, Version
 from handlers.context import Context
 from workers.admission.identity import Identity
 from workers.pipeline.replays import RejectedReplay, Replay
@@ -85,6 +85,8 @@ class Delivery:
     kind: Kind | None = None
     version: Version | None = None
     payload: Payload | None = None
+    keys: Keys | None = None
+    """What its command will touch; known where the payload is."""
     context: Context | None = None
     stored_subjects: Sequence[str] = ()
     """The customers that this message's stored outcome speaks of, where it has one."""

@@ -57,15 +57,17 @@ class FairShare(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Go through all of them."""
-        while self._turns:
-            _, taken, number, cost_s = self._turns[0]
-            queue = self._queues[number]
-            self._cost_s = cost_s
+        turns, queues = self._turns, self._queues
+        while len(turns) > 1:
+            _, taken, number, self._cost_s = turns[0]
+            queue = queues[number]
             yield queue.popleft()
             if queue:
-                heapq.heapreplace(self._turns, (int(self._cost_s / COST_UNIT_S), taken + 1, number, self._cost_s))
+                heapq.heapreplace(turns, (int(self._cost_s / COST_UNIT_S), taken + 1, number, self._cost_s))
             else:
-                heapq.heappop(self._turns)
+                heapq.heappop(turns)
+        for _, _, number, self._cost_s in turns:
+            yield from queues[number]
 
     def costs(self, seconds: float) -> None:
         """Say what the message that was taken last has cost."""

@@ -52,32 +52,32 @@ class Intake:
         """
         share, loop = FairShare(records, _partition_of), LoopShare()
         deliveries, spent_s, clock = [], 0.0, time.perf_counter
+        began_at = clock()
         for record in share:
-            began_at = clock()
             delivery = self.decode(record)
             self.identify(delivery)
             deliveries.append(delivery)
-            cost_s = clock() - began_at
+            ended_at = clock()
+            cost_s, began_at = ended_at - began_at, ended_at
             share.costs(cost_s)
             spent_s += cost_s
             if spent_s > DECODE_S:
                 break
             if loop.is_due():
                 await loop.give_back()
+                began_at = clock()
         return deliveries
 
     def decode(self, record: Record) -> Delivery:
         """Read headers and body; whatever is wrong with them becomes the delivery's end."""
-        delivery = Delivery(record, replay=self.replays.recognise(record))
-        content: RawRecord = record
-        if isinstance(delivery.replay, Replay):
-            content = delivery.replay.original
+        replay = self.replays.recognise(record)
+        content: RawRecord = replay.original if isinstance(replay, Replay) else record
         try:
-            delivery.headers = headers = read_headers(content, self.topics)
+            headers = read_headers(content, self.topics)
         except UnreadableRecord as unreadable:
-            delivery.end = PutAside(UNREADABLE_RECORD, str(unreadable))
-            return delivery
-        if isinstance(delivery.replay, Replay):
+            return Delivery(record, replay=replay, end=PutAside(UNREADABLE_RECORD, str(unreadable)))
+        delivery = Delivery(record, headers, replay=replay)
+        if isinstance(replay, Replay):
             headers.deadline_ms = None  # whoever brings it back wants it done
         if headers.reply_to_fault is not None:
             delivery.end = PutAside(REPLY_TO_UNUSABLE, headers.reply_to_fault)

@@ -195,7 +195,7 @@ class Turns:
 
     def must_wait(self, delivery: Delivery) -> Waiting | None:
         """Say what a delivery waits for; None when it may go on: it is the head, or came before it."""
-        if held := self.held.get(delivery.key):
+        if self.held and (held := self.held.get(delivery.key)):
             return held
         if not self.parking.concerns(delivery):
             return None

@@ -55,8 +55,9 @@ class Refusal:
         loop = LoopShare()
         for delivery in deliveries:
             if delivery.end is None and delivery.request is not None:
+                is_large = delivery.request.is_large
                 payload_json = delivery.request.payload_json
-                if loop.is_due():
+                if is_large and loop.is_due():
                     await loop.give_back()
                 self._read_payload(delivery, payload_json)
                 if loop.is_due():
@@ -141,10 +142,11 @@ class Refusal:
         assert delivery.kind is not None
         assert delivery.version is not None
         try:
-            delivery.payload = delivery.kind.read(delivery.version, payload_json)
+            delivery.payload = payload = delivery.kind.read(delivery.version, payload_json)
         except CatalogError as error:
             delivery.end = Refused(error)
         else:
+            delivery.keys = delivery.kind.keys(payload)
             delivery.context = Context(
                 delivery.stamped_at,
                 self.new_id,

@@ -9,6 +9,7 @@ from typing import Final, assert_never
 
 import orjson
 import structlog
+from prometheus_client import Histogram
 
 from contracts import messages
 from contracts.envelope import status_of
@@ -142,21 +143,24 @@ class Watching:
         """
         now = self._clock()
         received: Counter[str] = Counter()
-        ended: Counter[tuple[str, str, str]] = Counter()
-        latencies = {kind: self.metrics.latency.labels(kind) for kind in {self._kind(one) for one in deliveries}}
+        ended: Counter[tuple[str, str, int]] = Counter()
+        latencies: dict[str, Histogram] = {}
         reached: dict[Position, int] = {}
         noticed_at = time.monotonic()
         for delivery in deliveries:
             kind = self._kind(delivery)
             end, status, code = self._classify(delivery, kind)
             received[kind] += 1
-            ended[kind, end, str(status)] += 1
+            ended[kind, end, status] += 1
             record = delivery.record
             reached[record.topic, record.partition] = record.timestamp
             if isinstance(delivery.replay, Replay):
                 self.metrics.dead_letter_replays.labels(kind, end).inc()
             seconds = max(0.0, now - record.timestamp / 1000)
-            latencies[kind].observe(seconds)
+            latency = latencies.get(kind)
+            if latency is None:
+                latency = latencies[kind] = self.metrics.latency.labels(kind)
+            latency.observe(seconds)
             self._recent_ms.append((noticed_at, seconds * 1000))
             version = delivery.version
             if version is not None and version.deprecated_on is not None:
@@ -165,8 +169,8 @@ class Watching:
                 self._line(delivery, kind, end, status, code, seconds)
         for kind, number in received.items():
             self.metrics.received.labels(kind).inc(number)
-        for labels, number in ended.items():
-            self.metrics.ended.labels(*labels).inc(number)
+        for (kind, end, status), number in ended.items():
+            self.metrics.ended.labels(kind, end, str(status)).inc(number)
         for position, stamped_ms in reached.items():
             self.lag.decided(position, stamped_ms)
 
