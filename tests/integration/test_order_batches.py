@@ -99,7 +99,10 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 async def test_a_batch_costs_a_constant_number_of_statements(batches: Batches, heard: list[str]) -> None:
-    """Placing and cancelling two orders or sixty, of few customers or many, takes the same statements."""
+    """Placing and cancelling two orders or sixty, of few customers or many, takes the same statements.
+
+    But for one that weighs what may be large, before anything is loaded.
+    """
     mnemonics = [f"P_{place}" for place in range(8)]
     customers = [new_id() for _ in range(20)]
     await batches.decide(*map(customer, customers), *map(product, mnemonics))
@@ -113,7 +116,8 @@ async def test_a_batch_costs_a_constant_number_of_statements(batches: Batches, h
         later = [order(owner[one], one, mnemonics[(place + 3) % 8]) for place, one in enumerate(new)]
         answers = await batches.decide(*later, *(cancel(owner[one], one) for one in old))
         assert set(codes(answers)) == {201, 200}
-        costs.append(list(heard))
+        costs.append([text for text in heard if "octet_length" not in text])
+        assert len(heard) - len(costs[-1]) <= 2  # one for each of the two batches
     assert [text[:60] for text in costs[0]] == [text[:60] for text in costs[1]]
     async with connected(batches.engine) as connection:
         assert await differences(connection) == []

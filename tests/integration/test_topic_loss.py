@@ -54,23 +54,23 @@ async def make_anew(place: Place) -> None:
 async def test_a_deleted_topic_is_accounted_for_to_its_last_known_end(place: Place) -> None:
     """What was fetched of it is decided, though nothing of it is acked; the rest that was seen is told as lost."""
     gate, seen = Gate(), Losses()
-    await place.send([bytes(700_000)] * 6)
+    await place.send([bytes(250_000)] * 12)
     edge = await place.started(gate, seen)
     await gate.entered.wait()
 
     def knows_the_end() -> bool:
         reach = edge._flow._reach._of.get((place.commands, 0))
-        return reach is not None and reach.end == 6
+        return reach is not None and reach.end == 12
 
     await until(knows_the_end)
     await make_anew(place)
     gate.go_on.set()
 
     def accounted_for() -> int:
-        decided = len([record for record in gate.records if len(record.value or b"") == 700_000])
+        decided = len([record for record in gate.records if len(record.value or b"") == 250_000])
         return decided + seen.lost.get((place.commands, 0), 0)
 
-    await until(lambda: accounted_for() == 6, 30)
+    await until(lambda: accounted_for() == 12, 30)
     await place.send([b"new"] * 3)
     await until(lambda: [record.value for record in gate.records].count(b"new") == 3)
     assert [record.offset for record in gate.records if record.value == b"new"] == [0, 1, 2]
