@@ -7,9 +7,10 @@ order, and what comes after `t` counts like what came before. Put the other way 
 row, the first at `a`, the last at `b`, less than a window apart, block every time between `b - window` and
 `a + window`.
 
-The member is the log position. A position that is in the set passes again and is not charged again. Requests are
-remembered for an hour of the log's time before the caller's newest; one older than that (a partition that lags by more
-than an hour) cannot be judged any more: it passes, uncharged.
+The member is the log position with the timestamp: a topic made anew uses positions again, never with the same time. A
+member that is in the set passes again and is not charged again. Requests are remembered for an hour of the log's time
+before the caller's newest; one older than that (a partition that lags by more than an hour) cannot be judged any more:
+it passes, uncharged.
 
 `workers.admission.rate_window` is the same law in Python; the tests hold both to the same decisions.
 """
@@ -143,6 +144,10 @@ return refused
 )
 
 
+def _member(charge: Charge) -> str:
+    return f"{charge.topic}/{charge.partition}/{charge.offset}/{charge.stamped_at_ms}"
+
+
 class RedisWindows:
     """All callers' windows in one Redis, or one Redis Cluster (`redis+cluster://`, with TLS `rediss+cluster://`).
 
@@ -173,7 +178,7 @@ class RedisWindows:
         order: list[int] = []
         callers: list[tuple[int, int, list[tuple[int, str]]]] = []
         for indexes in of_caller.values():
-            requests = [(c.stamped_at_ms, f"{c.topic}/{c.partition}/{c.offset}") for c in (charges[i] for i in indexes)]
+            requests = [(charges[index].stamped_at_ms, _member(charges[index])) for index in indexes]
             callers.append((*limits[indexes[0]], requests))
             order += indexes
         refused = await self._run([self._key(caller) for caller in of_caller], orjson.dumps(callers))

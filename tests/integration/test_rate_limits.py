@@ -151,6 +151,15 @@ async def test_a_redelivery_is_not_charged_again(redis_url: str, prefix: str, wi
     await other.close()
 
 
+@pytest.mark.parametrize("later_ms", [1, 999, 59_999, 60_000, 60_001])
+async def test_a_position_used_again_is_another_request(windows: RedisWindows, later_ms: int) -> None:
+    """A topic made anew begins at the offsets of the one before: its requests are charged, and refused, like any."""
+    assert await judge(windows, charges(60)) == [0] * 60
+    again = await judge(windows, charges(60, at_ms=NOW_MS + later_ms))
+    assert again == [0] * 60 if later_ms >= 60_000 else [0] * 40 + [60_000 - later_ms] * 20
+    assert await judge(windows, charges(40, at_ms=NOW_MS + later_ms)) == [0] * 40
+
+
 async def test_keys_hold_no_name_and_go_away(windows: RedisWindows, redis: Redis, prefix: str) -> None:
     """Keys share one hash tag, hold a digest instead of the caller, and expire an hour after the last charge."""
     callers = [f"https://id\nada.lovelace-{number}" for number in range(20)]

@@ -15,6 +15,8 @@ from workers.kafka.edge import KafkaEdge
 from workers.ports import Position
 
 OUTCOMES_KEPT: Final = timedelta(days=30)
+OLD, OLD_BYTES = 20, 200_000
+"""Records of the topic before: more than one fetch brings, each within its limits."""
 
 
 @dataclass
@@ -54,23 +56,24 @@ async def make_anew(place: Place) -> None:
 async def test_a_deleted_topic_is_accounted_for_to_its_last_known_end(place: Place) -> None:
     """What was fetched of it is decided, though nothing of it is acked; the rest that was seen is told as lost."""
     gate, seen = Gate(), Losses()
-    await place.send([bytes(250_000)] * 12)
+    await place.send([bytes(OLD_BYTES)] * OLD)
     edge = await place.started(gate, seen)
     await gate.entered.wait()
 
     def knows_the_end() -> bool:
         reach = edge._flow._reach._of.get((place.commands, 0))
-        return reach is not None and reach.end == 12
+        return reach is not None and reach.end == OLD
 
     await until(knows_the_end)
     await make_anew(place)
     gate.go_on.set()
 
     def accounted_for() -> int:
-        decided = len([record for record in gate.records if len(record.value or b"") == 250_000])
+        decided = len([record for record in gate.records if len(record.value or b"") == OLD_BYTES])
         return decided + seen.lost.get((place.commands, 0), 0)
 
-    await until(lambda: accounted_for() == 12, 30)
+    await until(lambda: accounted_for() == OLD, 30)
+    assert 0 < seen.lost[place.commands, 0] < OLD
     await place.send([b"new"] * 3)
     await until(lambda: [record.value for record in gate.records].count(b"new") == 3)
     assert [record.offset for record in gate.records if record.value == b"new"] == [0, 1, 2]

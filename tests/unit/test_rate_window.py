@@ -62,6 +62,16 @@ def test_a_redelivery_passes_again() -> None:
     assert len(window) == 1
 
 
+def test_a_position_used_again_is_another_request() -> None:
+    """A topic made anew begins at the offsets of the one before: its requests are charged, and refused, like any."""
+    window, limit = SlidingWindow(), Limit(2, 1000)
+    assert [window.charge(t, ("t", 0, n), limit) for n, t in enumerate((0, 10))] == [0, 0]
+    assert [window.charge(t, ("t", 0, n), limit) for n, t in enumerate((20, 30))] == [980, 970]
+    assert [window.charge(t, ("t", 0, n), limit) for n, t in enumerate((1000, 1010, 1011))] == [0, 0, 989]
+    assert [window.charge(t, ("t", 0, n), limit) for n, t in enumerate((0, 10))] == [0, 0]
+    assert len(window) == 4
+
+
 def test_an_hour_is_remembered() -> None:
     """What is more than an hour (and a window) older than the newest is forgotten; what comes from there passes."""
     window, limit = SlidingWindow(), Limit(1, 1000)

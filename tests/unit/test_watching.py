@@ -86,6 +86,15 @@ def test_records_that_come_again_are_counted() -> None:
     assert observer.lag.newest_ms == 5
 
 
+def test_records_of_a_topic_made_anew_are_new() -> None:
+    """Offsets that begin anew are no redeliveries; what comes again of the new topic is."""
+    observer = watching(Clock())
+    for records in ([(1, 1), (2, 2), (3, 3)], [(0, 10), (1, 11)], [(1, 11), (2, 12)], [(0, 10)]):
+        with observer.batch([Stored(offset, stamp) for offset, stamp in records]):
+            pass
+    assert value(observer.metrics.redeliveries) == 2
+
+
 def test_an_outage_is_known_until_it_is_forgotten() -> None:
     """The server that was waited for last counts as away for a while; waiting for Redis stops nothing."""
     clock = Clock()

@@ -23,7 +23,7 @@ class SlidingWindow:
     def __init__(self) -> None:
         self._accepted: list[tuple[int, Position]] = []
         self._times: list[int] = []
-        self._positions: set[Position] = set()
+        self._charged: set[tuple[int, Position]] = set()
         self._blocked = (0, 0)
         """From a refused request's time until it would pass; known until something is accepted."""
 
@@ -34,7 +34,8 @@ class SlidingWindow:
     def charge(self, stamped_at_ms: int, position: Position, limit: Limit) -> int:
         """Charge a request if it passes; return after how many ms it would pass, 0 if it does."""
         newest = self._times[-1] if self._times else stamped_at_ms
-        if stamped_at_ms < newest - KEEP_MS or position in self._positions:
+        request = (stamped_at_ms, position)
+        if stamped_at_ms < newest - KEEP_MS or request in self._charged:
             return 0
         passes_at = self._passes_at(stamped_at_ms, limit)
         if passes_at > stamped_at_ms:
@@ -42,15 +43,15 @@ class SlidingWindow:
             return passes_at - stamped_at_ms
         self._blocked = (0, 0)
         insort(self._times, stamped_at_ms)
-        insort(self._accepted, (stamped_at_ms, position))
-        self._positions.add(position)
+        insort(self._accepted, request)
+        self._charged.add(request)
         self.forget(bisect_right(self._times, self._times[-1] - KEEP_MS - limit.window_ms))
         return 0
 
     def forget(self, oldest: int) -> None:
         """Forget so many of the oldest requests."""
         if oldest:
-            self._positions.difference_update(position for _, position in self._accepted[:oldest])
+            self._charged.difference_update(self._accepted[:oldest])
             del self._accepted[:oldest]
             del self._times[:oldest]
 

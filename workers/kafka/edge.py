@@ -28,8 +28,8 @@ from workers.kafka.topics import TopicAdmin, TopicsUnfitError
 from workers.ports import BatchHandler, BrokerAwayError, DeadLetterPort, ReplyPort, StreamHandler
 
 _WATCH_EVERY_S: Final = 1.0
-_LOOK_AT_TOPIC_EVERY: Final = 4
-"""Seconds: what is done to a topic is noticed within 10 s, by the contract."""
+_LOOK_AT_TOPIC_EVERY: Final = 2
+"""Seconds: what is done to a topic is noticed within 10 s, by the contract; and what it held by then is known."""
 _CHECK_EVERY: Final = 60
 """Seconds between two looks at what was checked at the start."""
 
@@ -223,8 +223,6 @@ class KafkaEdge:
         try:
             for second in itertools.count(1):
                 await asyncio.sleep(_WATCH_EVERY_S)
-                if self._subscriber.consumer is not None:
-                    self._flow.note_ends(self._subscriber.consumer)
                 if second % _LOOK_AT_TOPIC_EVERY == 0:
                     await self._look_at_topic()
                 if second % _CHECK_EVERY == 0:
@@ -246,6 +244,8 @@ class KafkaEdge:
 
     async def _look_at_topic(self) -> None:
         """Follow the topic: read another one of its name from its first record, and partitions that were added."""
+        if self._subscriber.consumer is not None:
+            await self._flow.note_ends(self._subscriber.consumer)
         with suppress(BrokerAwayError):
             identity = await self._publisher.identity_of(self._topic)
             if identity is None:
@@ -260,7 +260,9 @@ class KafkaEdge:
                 await self._flow.renounce(self._subscriber.consumer)
                 await self._stop_consuming()
                 await self._until_done(self._consume)
-            elif identity.partitions != self._read_partitions:
+                return
+            self._flow.confirm_ends()
+            if identity.partitions != self._read_partitions:
                 _log.warning("partitions_added", topic=self._topic, partitions=identity.partitions)
                 self._read_partitions = identity.partitions
                 if self._subscriber.consumer is not None:

@@ -67,6 +67,7 @@ NO_PROGRESS_WAIT_S: Final = 0.1  # a handler that decides nothing and names no w
 CANCEL_TIMEOUT_S: Final = 2.0  # for a cancelled handler to roll back
 _CLOSE_TIMEOUT_S: Final = 5.0  # for leaving the group and closing sockets
 _LAG_EVERY_S: Final = 1.0
+_ASK_ENDS_TIMEOUT_S: Final = 1.0
 _LOOK_EVERY_S: Final = 0.02  # while waiting for what is fetched of a topic that is gone
 _BROKER_AWAY_AFTER_S: Final = 2.0  # without an answer to a fetch: then waiting is all that can be done
 _SILENT_AFTER_S: Final = 60.0
@@ -135,7 +136,7 @@ class BatchFlow:
         self._polled_at = clock()
         self._progress_at: dict[Position, float] = {}
         self._lag_due_at = 0.0
-        self._reach = Reach(clock)
+        self._reach = Reach()
         self._unverified: set[TopicPartition] = set()  # of which topic the offset is that they begin from
         self._fetch_errors = Backoff()
         self._defects = Backoff(first_s=0.5, longest_s=30.0)
@@ -275,10 +276,19 @@ class BatchFlow:
             found.append(health if health.lag else _not_stuck(health))
         return tuple(found)
 
-    def note_ends(self, consumer: AIOKafkaConsumer) -> None:
-        """Note how far the log goes by now; about once a second."""
+    async def note_ends(self, consumer: AIOKafkaConsumer) -> None:
+        """Note how far the log goes by now. The broker is asked: behind a slow batch nothing is fetched that tells."""
+        asked: Mapping[TopicPartition, int] = {}
+        with suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(_ASK_ENDS_TIMEOUT_S):
+                asked = await consumer.end_offsets(consumer.assignment())
         for health in self.partitions(consumer):
-            self._reach.goes_to(health.position, health.next_offset, health.end_offset)
+            end = asked.get(TopicPartition(*health.position), health.end_offset)
+            self._reach.goes_to(health.position, health.next_offset, end)
+
+    def confirm_ends(self) -> None:
+        """Take the ends that were noted for those of this topic: it still has its name."""
+        self._reach.confirm()
 
     def fault(self, consumer: AIOKafkaConsumer) -> str | None:
         """Why this consumer will never deliver again, where that is so; None for a living one.

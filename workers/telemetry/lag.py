@@ -1,10 +1,13 @@
 """How far behind this worker is, in messages and in seconds, by partition; and which records it sees again."""
 
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from prometheus_client import Gauge
 
 from workers.ports import Position, Record
+
+_NONE: Final = (-1, -1)
 
 
 class Lag:
@@ -23,7 +26,8 @@ class Lag:
         self._clock = clock
         self._behind: dict[Position, int] = {}
         self._stamps_ms: dict[Position, int] = {}
-        self._seen: dict[Position, int] = {}
+        self._seen: dict[Position, tuple[int, int]] = {}
+        """By partition, stamp and offset of its newest record: offsets begin anew with a topic of the same name."""
 
     def fetched(self, records: Sequence[Record]) -> int:
         """Note a batch that is about to be decided; returns how many of its records this worker has had before."""
@@ -35,11 +39,11 @@ class Lag:
             if position not in first:
                 first[position] = record
             last[position] = record
-            again += record.offset < self._seen.get(position, 0)
+            again += (record.timestamp, record.offset) <= self._seen.get(position, _NONE)
         for position, record in first.items():
             newest = last[position]
             self._stamps_ms[position] = record.timestamp
-            self._seen[position] = max(self._seen.get(position, 0), newest.offset + 1)
+            self._seen[position] = max(self._seen.get(position, _NONE), (newest.timestamp, newest.offset))
             self.newest_ms = max(self.newest_ms or 0, newest.timestamp)
         return again
 
