@@ -15,7 +15,7 @@ from persistence.engine import connected
 
 @dataclass(frozen=True, slots=True)
 class StoredAt:
-    """The outcome with the highest offset of a partition, among the newest."""
+    """The outcome of a partition that was stamped last: one of an earlier topic of its name stands behind it."""
 
     partition: int
     offset: int
@@ -42,15 +42,15 @@ class DecidedBefore:
 
 _NEWEST: Final = """
 select distinct on (log_partition) log_partition, log_offset, message_id, decided_at
-from (select log_partition, log_offset, message_id, decided_at from outcomes
+from (select log_partition, log_offset, message_id, decided_at, stamped_at from outcomes
     where log_topic = $1 order by stamped_at desc limit $2) newest
-order by log_partition, log_offset desc"""
+order by log_partition, stamped_at desc, log_offset desc"""
 _PAGE: Final = """
 with page as (
     select log_partition, log_offset, stamped_at from outcomes
     where log_topic = $1 and stamped_at < $2 order by stamped_at desc limit 20000)
-select log_partition, max(log_offset) as last, (select min(stamped_at) from page) as reached
-from page group by log_partition"""
+select distinct on (log_partition) log_partition, log_offset as last, (select min(stamped_at) from page) as reached
+from page order by log_partition, stamped_at desc, log_offset desc"""
 _REWIND: Final = """
 insert into offset_rewinds (log_topic, log_partition, from_offset, to_offset, operator)
 select $1, r.partition, r.from_offset, r.to_offset, $5
@@ -61,7 +61,7 @@ from offset_rewinds group by log_topic, log_partition"""
 
 
 async def newest_stored(engine: AsyncEngine, topic: str, among: int = 20_000) -> Sequence[StoredAt]:
-    """Return, by partition, the outcome of the highest offset among the newest ones; cheap on any table."""
+    """Return, by partition, the last outcome among the newest ones; cheap on any table."""
     async with connected(engine) as connection:
         rows = await connection.fetch(_NEWEST, topic, among)
     return [StoredAt(row["log_partition"], row["log_offset"], row["message_id"], row["decided_at"]) for row in rows]

@@ -162,6 +162,36 @@ async def test_a_topic_older_than_the_database(system: System) -> None:
     assert (again.raw, again.headers["replayed"]) == (first[0].raw, "true")
 
 
+async def test_a_topic_made_anew_is_no_restore(system: System, stack: Servers, another_database: str) -> None:
+    """Once workers have read the new topic, what they decided of the old one proves nothing, however far it went.
+
+    A database that is older than what was acknowledged of the new one is told as ever, and set back to its outcomes.
+    """
+    worker = await system.start()
+    for number in range(6):
+        await create(system, f"old-{number}")
+    topic = f"{system.prefix}.commands"
+    await system.admin.delete_topics([topic])
+    await system.until(lambda: made_anew(system, topic), 20, "the topic is not made anew")
+    await system.producer.client.force_metadata_update()
+    for name in "ab":
+        await create(system, name)
+    await consistent(system)
+    worker.process.terminate()
+    await worker.ended()
+    await run(stack, f'create database "{another_database}" template "{system.database_url.rsplit("/", 1)[1]}"')
+    worker = await system.start()
+    lost = [await create(system, name) for name in "cd"]
+    worker.process.terminate()
+    await worker.ended()
+    restored = stack.database(another_database)
+    found = failing(await catalog(system, "doctor", code=1, DATABASE_URL=restored))
+    assert "the database is older than the offsets: 2 of the last commands" in found
+    dry = await catalog(system, "offsets", "rewind", "--to-stored", "--dry-run", DATABASE_URL=restored)
+    assert "partition 0: from 4 to 2" in dry.out
+    assert len(lost) == 2
+
+
 async def send(system: System, name: str, **how: Any) -> str:  # noqa: ANN401
     """Send a creation to partition 0."""
     body = {"kind": "create_customer", "payload": {"name": name, "email": f"{name}@example.com"}}

@@ -12,12 +12,11 @@ from aiokafka.structs import TopicPartition
 from workers.fault_points import FaultPoints
 from workers.kafka.connection import Backoff
 from workers.kafka.observation import EdgeObserver
+from workers.kafka.topic_identity import is_of_another, mark
 from workers.ports import Position
 
 ACK_TIMEOUT_S: Final = 4.0
 """One request. aiokafka itself tries for ever while the group's coordinator is away, and stops its caller meanwhile."""
-
-_TOPIC: Final = "topic="
 
 _log = structlog.get_logger(__name__)
 
@@ -67,7 +66,7 @@ class Acks:
 
     def is_foreign(self, metadata: str) -> bool:
         """Tell whether an offset with this metadata is one of another topic."""
-        return metadata.startswith(_TOPIC) and bool(self.topic_id) and metadata != _TOPIC + self.topic_id
+        return is_of_another(metadata, self.topic_id)
 
     async def forget(self) -> None:
         """Give up what is left: its partitions are no longer ours."""
@@ -78,7 +77,7 @@ class Acks:
 
     async def _send(self, consumer: AIOKafkaConsumer) -> None:
         backoff = Backoff()
-        metadata = _TOPIC + self.topic_id if self.topic_id else ""
+        metadata = mark(self.topic_id)
         while self._due:
             offsets, self._due = self._due, {}
             self._fault_points.reach("before_ack")

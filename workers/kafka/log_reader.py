@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from workers.kafka import records
 from workers.kafka.connection import refusal
 from workers.kafka.security import KafkaSecurity
+from workers.kafka.topic_identity import identity_of, is_of_another
 from workers.kafka.topics import TopicAdmin
 from workers.ports import BrokerAwayError, Record
 
@@ -113,12 +114,21 @@ class LogReader(TopicAdmin):
                 raise BrokerAwayError(f"Kafka sent nothing of {topic} for {_SILENCE_S:.0f} s")
 
     async def committed(self, group_id: str, topic: str) -> dict[int, int]:
-        """Return the offsets that a group has acknowledged; a partition without one is left out."""
+        """Return the offsets that a group has acknowledged; a partition without one is left out.
+
+        So is one that was acknowledged of another topic of that name: a worker begins at the first record there.
+        """
         try:
+            identity = await identity_of(self._admin._client, topic)  # noqa: SLF001 - not public: ids of topics
             found = await self._admin.list_consumer_group_offsets(group_id)
         except KafkaError as error:
             raise refusal(error, f"reading the offsets of group {group_id}") or error from error
-        return {one.partition: entry.offset for one, entry in found.items() if one.topic == topic and entry.offset >= 0}
+        topic_id = identity.id if identity is not None else ""
+        return {
+            one.partition: entry.offset
+            for one, entry in found.items()
+            if one.topic == topic and entry.offset >= 0 and not is_of_another(entry.metadata, topic_id)
+        }
 
     async def _asked(self, answer: Any, topic: str) -> Any:  # noqa: ANN401 - aiokafka is untyped
         try:

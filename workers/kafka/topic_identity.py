@@ -23,6 +23,7 @@ from aiokafka.protocol.types import (
 
 from workers.ports import BrokerAwayError
 
+_MARK: Final = "topic="
 _UNKNOWN_TOPIC: Final = 3
 _UUID_BYTES: Final = 16
 
@@ -33,6 +34,16 @@ class TopicIdentity:
 
     id: str
     partitions: int
+
+
+def mark(topic_id: str) -> str:
+    """Make the metadata of an acknowledged offset: of which topic it is."""
+    return _MARK + topic_id if topic_id else ""
+
+
+def is_of_another(metadata: str, topic_id: str) -> bool:
+    """Tell whether an offset with this metadata is one of another topic; not known of one that does not say."""
+    return metadata.startswith(_MARK) and bool(topic_id) and metadata != mark(topic_id)
 
 
 class _Uuid(AbstractType[bytes]):  # type: ignore[misc]
