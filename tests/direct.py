@@ -159,10 +159,19 @@ class Direct:
         return Arrived(TOPICS.commands, 0, self.offset, now_ms, letter.key, letter.value, letter.headers)
 
     async def decide(self, *records: Arrived) -> list[tuple[dict[str, Any], bytes, bool]]:
-        """Decide a batch; the envelope, its bytes, and whether it was a replay, for each record."""
+        """Decide a batch; the envelope, its bytes, and whether it was a replay, for each record.
+
+        What is left of a batch that has taken its time is handed over again, as the edge does.
+        """
         self.replies.messages.clear()
-        progress: Progress = await self.pipeline(records, lambda: True)
-        assert progress.retry_after_s is None, progress
+        left: Sequence[Arrived] = records
+        while left:
+            progress: Progress = await self.pipeline(left, lambda: True)
+            assert not progress.retry_after_s, progress
+            reached = progress.decided
+            undecided = [one for one in left if one.offset >= reached.get((one.topic, one.partition), -1)]
+            assert len(undecided) < len(left), progress
+            left = undecided
         by_correlation = {dict(message.headers)["correlation_id"]: message for message in self.replies.messages}
         found = []
         for record in records:

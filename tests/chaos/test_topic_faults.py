@@ -183,7 +183,7 @@ async def compacted(stage: Stage) -> None:
 
 
 async def transactions(stage: Stage) -> None:
-    """Send messages in transactions, of which some are aborted, some committed, and one is left to its time-out."""
+    """Send messages in transactions, of which some are aborted and some committed."""
     servers = stage.system.servers.env.kafka_bootstrap_servers
     for aborts in (True, False, True, False):
         identity = uuid.uuid4().hex

@@ -125,7 +125,7 @@ async def test_what_is_unanswered_at_a_handover_is_answered_by_the_next(place: P
     await until(lambda: len(first.answered) == 2 * PARTITIONS and len(first.held) == PARTITIONS)
     await started(place, second)
     assert first.given_up >= 1
-    assert edge.health().joined
+    await until(lambda: edge.health().joined)
     first.go_on.set()
     await until(lambda: {*first.answered, *second.answered} == {(p, o) for p in range(PARTITIONS) for o in range(3)})
     for partition in range(PARTITIONS):
