@@ -156,7 +156,7 @@ async def test_a_position_used_again_is_another_request(windows: RedisWindows, l
     """A topic made anew begins at the offsets of the one before: its requests are charged, and refused, like any."""
     assert await judge(windows, charges(60)) == [0] * 60
     again = await judge(windows, charges(60, at_ms=NOW_MS + later_ms))
-    assert again == [0] * 60 if later_ms >= 60_000 else [0] * 40 + [60_000 - later_ms] * 20
+    assert again == ([0] * 60 if later_ms >= 60_000 else [0] * 40 + [60_000 - later_ms] * 20)
     assert await judge(windows, charges(40, at_ms=NOW_MS + later_ms)) == [0] * 40
 
 
