@@ -22,7 +22,7 @@ from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource
 from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
-from workers.pipeline.delivery import Refused
+from workers.pipeline.ends import Refused
 from workers.pipeline.intake import Intake
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays

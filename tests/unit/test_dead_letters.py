@@ -18,7 +18,8 @@ from workers.admission.identity import Identity, Verifier
 from workers.admission.keys import Keyring, KeySource
 from workers.admission.reply_topics import ReplyTopics
 from workers.pipeline.dead_letters import DeadLetters
-from workers.pipeline.delivery import Delivery, PutAside, Refused
+from workers.pipeline.delivery import Delivery
+from workers.pipeline.ends import PutAside, Refused
 from workers.pipeline.intake import Intake
 from workers.pipeline.place import place_of
 from workers.pipeline.replays import RejectedReplay, Replay, Replays

@@ -22,7 +22,8 @@ from tests.unit.test_dear_bodies import LEGAL
 from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource
 from workers.admission.reply_topics import ReplyTopics
-from workers.pipeline.delivery import Delivery, Refused
+from workers.pipeline.delivery import Delivery
+from workers.pipeline.ends import Refused
 from workers.pipeline.intake import Intake
 from workers.pipeline.replays import Replays
 from workers.pipeline.signature import Header

@@ -20,7 +20,8 @@ from handlers.result import Result, Success
 from persistence.faults import Fault, fault_of
 from tests.unit.test_under_way import Handed
 from workers.admission.identity import Identity
-from workers.pipeline.delivery import Applied, Broken, Delivery, Refused
+from workers.pipeline.delivery import Delivery, Ended
+from workers.pipeline.ends import Applied, Broken, Refused
 from workers.pipeline.look_ups import LookUps
 from workers.pipeline.patience import Patience
 from workers.pipeline.places import Places
@@ -73,11 +74,11 @@ class Desk:
     def too_late(self, delivery: Delivery) -> CatalogError | None:
         return DeadlineExceededError("late") if delivery.record.offset in self.late else None
 
-    async def answer(self, deliveries: Sequence[Delivery]) -> int:
+    async def answer(self, ended: Sequence[Ended]) -> int:
         self.broker_away -= 1
         if self.broker_away >= 0:
             raise BrokerAwayError("gone")
-        self.published += [delivery.record.offset for delivery in deliveries]
+        self.published += [one.delivery.record.offset for one in ended]
         return 0
 
     # The edge
@@ -91,8 +92,8 @@ class Desk:
         self.acked += [record.offset for record in records]
 
     # Who watches
-    def decided(self, deliveries: Sequence[Delivery]) -> None:
-        assert all(delivery.end is not None for delivery in deliveries)
+    def decided(self, ended: Sequence[Ended]) -> None:
+        assert all(one.delivery.end is not None for one in ended)
 
     def step(self, _: str) -> object:
         return nullcontext()

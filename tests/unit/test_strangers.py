@@ -17,6 +17,7 @@ from tests.unit.test_dead_letters import KEY, TOPICS, Sent, Stored, brought_back
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
 from workers.pipeline.dead_letters import DeadLetters
+from workers.pipeline.delivery import ended
 from workers.pipeline.signature import Header, is_signed
 from workers.pipeline.strangers import LETTERS_A_MINUTE, StrangersAllowance
 from workers.ports import Message, Undeliverable
@@ -91,8 +92,8 @@ class Desk:
             assert delivery.identity is None
             assert delivery.end is not None
             deliveries.append(delivery)
-        await self.answering.answer(deliveries)
-        self.watching.count(deliveries)
+        await self.answering.answer(ended(deliveries))
+        self.watching.count(ended(deliveries))
         return self.broker.letters[before:]
 
     def label_sets(self) -> int:
@@ -168,7 +169,7 @@ async def test_the_verified_are_not_counted_among_strangers() -> None:
     await desk.take(STRANGERS["no token"], LETTERS_A_MINUTE + 1)
     delivery = desk.intake.decode(replace(Sent(body=[], reply_to=None).record(), offset=10_000))
     desk.intake.identify(delivery)
-    await desk.answering.answer([delivery])
+    await desk.answering.answer(ended([delivery]))
     assert desk.broker.letters[-1].value == b"[]"
 
 

@@ -19,7 +19,7 @@ from typing import Final
 import structlog
 
 from contracts.envelope import failure
-from contracts.errors import DeadlineExceededError, MessageIdReusedError
+from contracts.errors import MessageIdReusedError
 from handlers.commands import PREPARATIONS, Preparation, UseCase
 from handlers.queries.outcomes import outcome_erased
 from handlers.result import Failure, Success
@@ -33,7 +33,8 @@ from persistence.unit_of_work import BatchUnitOfWork, Steering
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
 from workers.pipeline.blame import Attempt, Blame, Place, Verdict
-from workers.pipeline.delivery import Applied, Broken, Delivery, End, Refused, Repeated, Waiting
+from workers.pipeline.delivery import Delivery
+from workers.pipeline.ends import Applied, Broken, Refused, Repeated
 from workers.pipeline.fair_share import FairShare, LoopShare
 from workers.pipeline.intake import Intake
 from workers.pipeline.observer import Observer
@@ -132,8 +133,8 @@ class CommandPipeline:
             except GiveBackError as given_back:
                 retry_after_s = given_back.retry_after_s
                 for delivery in deliveries:
-                    if _is_unsure(delivery.end):
-                        delivery.end = None
+                    if delivery.consequences is not None and delivery.consequences.is_unsure:
+                        delivery.reopen()
                 if sitting is None and not may_go_unsettled(deliveries, known):
                     return Progress({}, retry_after_s)
             forget_erased(deliveries)
@@ -174,7 +175,7 @@ class CommandPipeline:
         for delivery in asked if known.known else ():
             if stored := known.known.get(delivery.key):
                 delivery.stored_subjects = stored.subjects
-                delivery.end = self._repeat(delivery, stored)
+                delivery.come_to(self._repeat(delivery, stored))
                 if loop.is_due():
                     await loop.give_back()
         return known
@@ -235,14 +236,15 @@ class CommandPipeline:
 
         A worker that was stopped after its first look may find that another one has applied it meanwhile.
         """
-        told = {id(one): one.end for one in deliveries if _is_unsure(one.end)}
-        if told:
-            unsure = [one for one in deliveries if id(one) in told]
-            for delivery in unsure:
-                delivery.end = None
-            await self._look_up(unsure)
-            for delivery in unsure:
-                delivery.end = delivery.end or told[id(delivery)]
+        unsure = [(one, one.end) for one in deliveries if one.consequences is not None and one.consequences.is_unsure]
+        if not unsure:
+            return
+        for delivery, _ in unsure:
+            delivery.reopen()
+        await self._look_up([delivery for delivery, _ in unsure])
+        for delivery, told in unsure:
+            if delivery.end is None and told is not None:
+                delivery.come_to(told)
 
     async def _decide_group(self, group: Sequence[Delivery], course: _Course) -> None:
         """Bring every message of a group to its end, in as few transactions as it takes.
@@ -260,7 +262,7 @@ class CommandPipeline:
                     is_committed = await self._transact(part, course)
             except Exception as error:  # noqa: BLE001 - sorted by fault_of
                 for delivery in part:
-                    delivery.end = None
+                    delivery.reopen()
                 conflicts += 1
                 course.dispatch_s = spent_s
                 if await self._after_failure(error, part, conflicts, attempt, course):
@@ -338,11 +340,11 @@ class CommandPipeline:
             if earlier := outcomes.get(key):
                 (earlier,) = uow.as_stored([earlier])
                 known = Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys, earlier.subjects)
-                delivery.end = self._repeat(delivery, known)
+                delivery.come_to(self._repeat(delivery, known))
             elif too_late := self.refusal.too_late(delivery):
-                delivery.end = turns.place_of(delivery) or Refused(too_late)
+                delivery.come_to(turns.place_of(delivery) or Refused(too_late))
             elif waiting := turns.must_wait(delivery):
-                delivery.end = waiting
+                delivery.come_to(waiting)
             elif delivery.payload is None and not _is_broken(delivery, part):
                 # The second delivery of an id whose first one has no outcome: it is judged when it comes again.
                 stopped.add(_partition_of(delivery))
@@ -376,20 +378,20 @@ class CommandPipeline:
             if fault_of(error) is not Fault.DEFECT:
                 raise
             uow.take_back()
-            delivery.end = self._broken(delivery, error)
+            delivery.come_to(self._broken(delivery, error))
             return None
         match result:
             case Success(envelope, subjects, erases):
                 cache_keys = uow.keep()
             case Failure(business_error, stored=False):
                 uow.take_back()
-                delivery.end = Refused(business_error)
+                delivery.come_to(Refused(business_error))
                 return None
             case Failure(business_error, subjects):
                 uow.take_back()
                 envelope, cache_keys, erases = failure(business_error), (), ()
         body = envelope.encode()
-        delivery.end = Applied(body, envelope.status_code, cache_keys, erases)
+        delivery.come_to(Applied(body, envelope.status_code, cache_keys, erases))
         return Outcome(
             *delivery.key,
             kind.name,
@@ -454,7 +456,7 @@ class CommandPipeline:
     ) -> None:
         """End a message that failed by itself, where it is to blame; else it may be tried again, here or later."""
         if fault is Fault.DEFECT:
-            delivery.end = self._broken(delivery, error)
+            delivery.come_to(self._broken(delivery, error))
         elif fault is Fault.TOO_SLOW:
             await self._accuse(delivery, error, TIMES_TOO_SLOW, course)
             course.hold(delivery, self.patience.after_conflict(conflicts))
@@ -477,7 +479,8 @@ class CommandPipeline:
             raise GiveBackError(self.patience.database_away()) from error
         if verdict is Verdict.MESSAGE:
             await self._look_again([delivery], course)
-            delivery.end = delivery.end or self._broken(delivery, error)
+            if delivery.end is None:
+                delivery.come_to(self._broken(delivery, error))
 
     def _broken(self, delivery: Delivery, error: Exception) -> Broken:
         kind = delivery.request.kind if delivery.request else "unknown"
@@ -494,7 +497,10 @@ def _place_of(delivery: Delivery) -> Place:
 
 def _is_broken(delivery: Delivery, among: Iterable[Delivery]) -> bool:
     """Say whether another delivery of the same message met a defect: what broke the one would break the other."""
-    return any(isinstance(one.end, Broken) and one.key == delivery.key for one in among)
+    return any(
+        one.consequences is not None and one.consequences.defect is not None and one.key == delivery.key
+        for one in among
+    )
 
 
 def _groups(deliveries: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:
@@ -512,11 +518,6 @@ def _groups(deliveries: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:
         yield ordinary
 
 
-def _is_unsure(end: End | None) -> bool:
-    """Say whether an end only tells that nothing was done: by this worker, and so far."""
-    return isinstance(end, Waiting) or (isinstance(end, Refused) and isinstance(end.error, DeadlineExceededError))
-
-
 def may_go_unsettled(deliveries: Sequence[Delivery], known: LookUp | None) -> bool:
     """Say whether what has come to an end may be acked, where nobody could look who waits behind defects.
 
@@ -532,6 +533,6 @@ def forget_erased(deliveries: Sequence[Delivery]) -> None:
     gone: set[str] = set()
     for delivery in deliveries:
         if gone and not gone.isdisjoint(delivery.stored_subjects):
-            delivery.end = Refused(outcome_erased(delivery.headers.message_id or ""))
-        elif isinstance(delivery.end, Applied) and delivery.end.erases:
-            gone.update(delivery.end.erases)
+            delivery.come_to(Refused(outcome_erased(delivery.headers.message_id or "")))
+        elif delivery.consequences is not None and delivery.consequences.erases:
+            gone.update(delivery.consequences.erases)

@@ -1,71 +1,18 @@
-"""One arrival of a message, and the closed set of ends that it can come to."""
+"""One arrival of a message, and what it has come to."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from contracts.codec import Headers, Request
-from contracts.errors import CatalogError
 from contracts.kinds import Keys, Kind, Payload, Version
 from handlers.context import Context
 from workers.admission.identity import Identity
+from workers.pipeline.consequences import Consequences, consequences_of
+from workers.pipeline.ends import End
 from workers.pipeline.replays import RejectedReplay, Replay
 from workers.ports import Record
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """The use case ran to a result, good or bad, which is stored. Answered with its envelope."""
-
-    envelope: bytes
-    status_code: int
-    cache_keys: Sequence[str] = ()
-    erases: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Repeated:
-    """Decided before: the stored envelope is sent to this delivery."""
-
-    envelope: bytes
-    cache_keys: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A "no" before any effect; not stored. `dead_letter` asks for an operator's eye as well."""
-
-    error: CatalogError
-    dead_letter: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A defect of ours: logged, answered 500 and dead-lettered, under one incident id."""
-
-    incident: str
-    error: Exception
-    kind: str
-    """`unknown` where no use case has the name."""
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """Parked behind an earlier command of its key that met a defect: answered with its incident and dead-lettered."""
-
-    behind: str
-    incident: str
-
-
-@dataclass(frozen=True, slots=True)
-class PutAside:
-    """Nobody can be answered: dead-lettered, no effect."""
-
-    reason: str
-    detail: str
-
-
-End = Applied | Repeated | Refused | Broken | Waiting | PutAside
 
 
 @dataclass(slots=True)
@@ -91,6 +38,18 @@ class Delivery:
     stored_subjects: Sequence[str] = ()
     """The customers that this message's stored outcome speaks of, where it has one."""
     end: End | None = None
+    """Set by `come_to`, which judges it."""
+    consequences: Consequences | None = None
+    """What follows from its end, where it has come to one."""
+
+    def come_to(self, end: End) -> None:
+        """Take an end, and judge it."""
+        self.end = end
+        self.consequences = consequences_of(end, wants_reply=self.headers.reply_to is not None)
+
+    def reopen(self) -> None:
+        """Forget the end: it is decided anew."""
+        self.end = self.consequences = None
 
     @property
     def key(self) -> tuple[str, str]:
@@ -116,3 +75,15 @@ class Delivery:
         """When the broker stamped the message, at its first arrival."""
         millis = self.stamped_ms
         return datetime.fromtimestamp(millis // 1000, UTC).replace(microsecond=millis % 1000 * 1000)
+
+
+class Ended(NamedTuple):
+    """A delivery that has come to its end, with what follows from that."""
+
+    delivery: Delivery
+    consequences: Consequences
+
+
+def ended(deliveries: Iterable[Delivery]) -> list[Ended]:
+    """Return those that have come to their end."""
+    return [Ended(one, one.consequences) for one in deliveries if one.consequences is not None]

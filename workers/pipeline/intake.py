@@ -13,7 +13,8 @@ from contracts.kinds import Kind
 from contracts.topics import Topics
 from workers.admission.identity import Identity, Unauthenticated, Verifier
 from workers.admission.reply_topics import ReplyTopics
-from workers.pipeline.delivery import Delivery, PutAside, Refused
+from workers.pipeline.delivery import Delivery
+from workers.pipeline.ends import PutAside, Refused
 from workers.pipeline.fair_share import FairShare, LoopShare
 from workers.pipeline.replays import RejectedReplay, Replay, Replays
 from workers.ports import STAMPED_BY_BROKER, Position, Record
@@ -75,12 +76,14 @@ class Intake:
         try:
             headers = read_headers(content, self.topics)
         except UnreadableRecord as unreadable:
-            return Delivery(record, replay=replay, end=PutAside(UNREADABLE_RECORD, str(unreadable)))
+            delivery = Delivery(record, replay=replay)
+            delivery.come_to(PutAside(UNREADABLE_RECORD, str(unreadable)))
+            return delivery
         delivery = Delivery(record, headers, replay=replay)
         if isinstance(replay, Replay):
             headers.deadline_ms = None  # whoever brings it back wants it done
         if headers.reply_to_fault is not None:
-            delivery.end = PutAside(REPLY_TO_UNUSABLE, headers.reply_to_fault)
+            delivery.come_to(PutAside(REPLY_TO_UNUSABLE, headers.reply_to_fault))
             return delivery
         side = "queries" if self.needs_answer else "commands"
         request = read_request(record, headers, self.kinds, side)
@@ -89,7 +92,7 @@ class Intake:
                 if name not in headers.names:
                     request = malformed_header(name, "missing")
         if isinstance(request, CatalogError):
-            delivery.end = self._unreadable(delivery, request)
+            delivery.come_to(self._unreadable(delivery, request))
             return delivery
         delivery.request = request
         return delivery
@@ -122,15 +125,15 @@ class Intake:
             delivery.identity = found if isinstance(found, Identity) else None
             return
         if isinstance(found, Unauthenticated):
-            delivery.end = self._unreadable(delivery, UnauthenticatedError(f"Not authenticated: {found.reason}"))
-            if found is _NOT_STAMPED and isinstance(delivery.end, Refused):  # it is not the caller's fault alone
-                delivery.end = Refused(delivery.end.error, dead_letter=True)
+            error = UnauthenticatedError(f"Not authenticated: {found.reason}")
+            # Where the broker did not stamp it, it is not the caller's fault alone
+            delivery.come_to(self._unreadable(delivery, error, dead_letter=found is _NOT_STAMPED))
             return
         delivery.identity = found
         self._recognise(delivery)
         reply_to = delivery.headers.reply_to
         if reply_to is not None and not self.reply_topics.allows(found, reply_to):
-            delivery.end = PutAside(REPLY_TO_UNUSABLE, "the caller may not be answered on this topic")
+            delivery.come_to(PutAside(REPLY_TO_UNUSABLE, "the caller may not be answered on this topic"))
 
     def _recognise(self, delivery: Delivery) -> None:
         """Note the kind and the version that are asked for, where we have them: a stored answer tells of both, too."""
@@ -148,11 +151,11 @@ class Intake:
             case None:
                 return self.verifier.verify(_authorization(delivery), delivery.record.timestamp)
 
-    def _unreadable(self, delivery: Delivery, error: CatalogError) -> Refused | PutAside:
+    def _unreadable(self, delivery: Delivery, error: CatalogError, *, dead_letter: bool = False) -> Refused | PutAside:
         """Refuse before the caller is known: where callers are bound to reply topics, nobody may be answered yet."""
         if delivery.headers.reply_to is None or self.reply_topics.is_restricted:
             return PutAside(error.error_code, error.summary)
-        return Refused(error)
+        return Refused(error, dead_letter)
 
 
 def _partition_of(record: Record) -> Position:

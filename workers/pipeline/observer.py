@@ -4,14 +4,14 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from workers.pipeline.delivery import Delivery
+from workers.pipeline.delivery import Ended
 from workers.ports import Record
 
 
 class BatchWatch(Protocol):
     """Watches one batch."""
 
-    def decided(self, deliveries: Sequence[Delivery]) -> None:
+    def decided(self, ended: Sequence[Ended]) -> None:
         """These came to their end, and were answered."""
         ...
 

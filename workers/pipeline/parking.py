@@ -25,7 +25,8 @@ import structlog
 from persistence import parked_commands
 from persistence.engine import Engine
 from persistence.parked_commands import Arrival, Entering, Parked, Queues
-from workers.pipeline.delivery import Broken, Delivery, Refused, Waiting
+from workers.pipeline.delivery import Delivery, Ended
+from workers.pipeline.ends import End, Waiting
 from workers.ports import Record
 
 _log = structlog.get_logger(__name__)
@@ -34,8 +35,6 @@ RECALLED_MOST: Final = 200
 """How many parked commands a batch brings back at most, beyond as many as it has itself."""
 
 _RECALL_TIMEOUT_S: Final = 10.0
-PASSING: Final = frozenset({"RATE_LIMITED", "DEADLINE_EXCEEDED"})
-"""Refusals that say nothing of the message itself: it came too often, or too late."""
 
 
 class Recall(Protocol):
@@ -155,30 +154,29 @@ class Sitting:
         """
         turns = Turns(self.parking, defaultdict(list, {key: list(queue) for key, queue in self.found.items()}))
         for delivery in self.deliveries if self.found else ():
-            if isinstance(delivery.end, Refused) and delivery.end.error.error_code in PASSING:
-                delivery.end = turns.place_of(delivery) or delivery.end
+            consequences = delivery.consequences
+            if consequences is not None and consequences.says_nothing and (place := turns.place_of(delivery)):
+                delivery.come_to(place)
 
-    async def settle(self, decided: Iterable[Delivery]) -> None:
+    async def settle(self, decided: Iterable[Ended]) -> None:
         """Write down what a batch changed, before any of it is answered; raises what the database raises."""
         if self.is_idle:
             return
         waiting = {(key, one.arrival) for key, queue in self.found.items() for one in queue}
         parked: dict[tuple[bytes, Arrival], Entering] = {}
         released: dict[tuple[bytes, Arrival], Sequence[tuple[bytes, Arrival]]] = {}
-        for delivery in decided:
+        for delivery, consequences in decided:
             if delivery.record.key is None:
                 continue
             key, arrival = self.parking.key_of(delivery), arrival_of(delivery)
             place = key, arrival
-            match delivery.end:
-                case Broken() if not self.parking.concerns(delivery):
-                    pass
-                case Waiting(incident=incident) | Broken(incident=incident):
-                    released.pop(place, None)
-                    parked[place] = Entering(key, Parked(arrival, incident), delivery.key)
-                case _:
-                    if parked.pop(place, None) is not None or place in waiting:
-                        released[place] = self.parking.places_of(delivery, arrival)
+            queued = consequences.queued
+            if queued is None:
+                if parked.pop(place, None) is not None or place in waiting:
+                    released[place] = self.parking.places_of(delivery, arrival)
+            elif not queued.is_head or self.parking.concerns(delivery):
+                released.pop(place, None)
+                parked[place] = Entering(key, Parked(arrival, queued.incident), delivery.key)
         if parked or released:
             leaving = [place for one in released.values() for place in one]
             await parked_commands.settle(self.parking.engine, self.parking.topic, list(parked.values()), leaving)
@@ -190,13 +188,13 @@ class Turns:
 
     parking: Parking
     queues: dict[bytes, list[Parked]]
-    held: dict[tuple[str, str], Waiting] = field(default_factory=dict)
+    held: dict[tuple[str, str], Delivery] = field(default_factory=dict)
     """By message: what waits, and with it a second delivery of it in the same batch."""
 
-    def must_wait(self, delivery: Delivery) -> Waiting | None:
+    def must_wait(self, delivery: Delivery) -> End | None:
         """Say what a delivery waits for; None when it may go on: it is the head, or came before it."""
         if self.held and (held := self.held.get(delivery.key)):
-            return held
+            return held.end
         if not self.parking.concerns(delivery):
             return None
         queue = self.queues.get(self.parking.key_of(delivery))
@@ -217,23 +215,22 @@ class Turns:
 
     def note(self, delivery: Delivery) -> None:
         """Take a delivery's end into account."""
-        if delivery.end is None or delivery.record.key is None or not (self.queues or self.parking.kinds):
+        consequences = delivery.consequences
+        if consequences is None or delivery.record.key is None or not (self.queues or self.parking.kinds):
             return
         arrival = arrival_of(delivery)
         queue = self.queues[self.parking.key_of(delivery)]
         place = bisect_left(queue, arrival, key=_arrival)
         known = place < len(queue) and queue[place].arrival == arrival
-        match delivery.end:
-            case Broken() if not self.parking.concerns(delivery):
-                pass
-            case Waiting(incident=incident) | Broken(incident=incident):
-                if isinstance(delivery.end, Waiting):
-                    self.held[delivery.key] = delivery.end
-                if not known:
-                    queue.insert(place, Parked(arrival, incident))
-            case _:
-                if known:
-                    del queue[place]
+        queued = consequences.queued
+        if queued is None:
+            if known:
+                del queue[place]
+        elif not queued.is_head or self.parking.concerns(delivery):
+            if not queued.is_head:
+                self.held[delivery.key] = delivery
+            if not known:
+                queue.insert(place, Parked(arrival, queued.incident))
 
 
 def _merged(found: Queues, other: Mapping[bytes, bytes | None]) -> Queues:

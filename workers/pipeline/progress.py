@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from workers.pipeline.delivery import Delivery
+from workers.pipeline.delivery import Delivery, Ended
 from workers.ports import Position, Progress
 
 
-def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> tuple[list[Delivery], Progress]:
+def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> tuple[list[Ended], Progress]:
     """Return the deliveries that may be answered, and the offsets that may be acked after that.
 
     A refusal that stands behind an undecided record of its partition is dropped: it comes again, after that record.
@@ -14,16 +14,17 @@ def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> 
     """
     decided: dict[Position, int] = {}
     stopped: set[Position] = set()
-    answered = []
+    answered: list[Ended] = []
     for delivery in deliveries:
         record = delivery.record
         position = (record.topic, record.partition)
         if position in stopped:
             continue
-        if delivery.end is None:
+        consequences = delivery.consequences
+        if consequences is None:
             stopped.add(position)
             continue
         if not delivery.is_recalled:
             decided[position] = record.offset + 1
-        answered.append(delivery)
+        answered.append(Ended(delivery, consequences))
     return answered, Progress(decided, retry_after_s)

@@ -22,7 +22,7 @@ from typing import Final
 import structlog
 
 from contracts.envelope import failure
-from contracts.errors import CatalogError, DeadlineExceededError, QueryTooExpensiveError
+from contracts.errors import CatalogError, QueryTooExpensiveError
 from handlers.queries import AT_ONCE, ELSE_LATER, INSTEAD, LOOK_UPS
 from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
@@ -30,7 +30,8 @@ from handlers.result import Result, Success
 from persistence.engine import READ_TIMEOUT_MS, database_time
 from persistence.faults import Fault, fault_of
 from workers.pipeline.answering import Answering
-from workers.pipeline.delivery import Applied, Broken, Delivery, Refused
+from workers.pipeline.delivery import Delivery, ended
+from workers.pipeline.ends import Applied, Broken, Refused
 from workers.pipeline.fair_share import LoopShare
 from workers.pipeline.intake import Intake
 from workers.pipeline.look_ups import USUAL_TIMES, LookUps
@@ -108,7 +109,7 @@ async def _all(steps: Iterable[Awaitable[None]]) -> None:
 
 
 def _is_late(delivery: Delivery) -> bool:
-    return isinstance(delivery.end, Refused) and isinstance(delivery.end.error, DeadlineExceededError)
+    return delivery.consequences is not None and delivery.consequences.is_unsure
 
 
 def _decided(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
@@ -181,16 +182,16 @@ class _Batch:
 
     async def answer(self, deliveries: Sequence[Delivery]) -> None:
         """Publish the answers, however long the broker takes none."""
-        patience = self.pipeline.patience()
+        patience, answers = self.pipeline.patience(), ended(deliveries)
         while True:
             try:
                 with self.pipeline.observer.step("answer"):
-                    await self.pipeline.answering.answer(deliveries)
+                    await self.pipeline.answering.answer(answers)
                 break
             except BrokerAwayError as error:
                 _log.warning("answers_not_published", reason=str(error))
                 await self._wait(patience.broker_away())
-        self.watch.decided(deliveries)
+        self.watch.decided(answers)
         self.custody.answered([delivery.record for delivery in deliveries])
 
     # One group -----------------------------------------------------------------------------------------------------
@@ -199,7 +200,7 @@ class _Batch:
         wanted, late = [], []
         for delivery in group:
             if error := self.pipeline.refusal.too_late(delivery):
-                delivery.end = Refused(error)
+                delivery.come_to(Refused(error))
                 late.append(delivery)
             else:
                 wanted.append(delivery)
@@ -230,7 +231,7 @@ class _Batch:
             for delivery, result in zip(read, results, strict=True):
                 envelope = result.value if isinstance(result, Success) else failure(result.error)
                 body = envelope.encode()
-                delivery.end = Applied(body, envelope.status_code)
+                delivery.come_to(Applied(body, envelope.status_code))
                 size += len(body)
                 await loop.give_back()
             with self.custody.waiting():
@@ -269,10 +270,10 @@ class _Batch:
         fault = fault_of(cause)
         self.pipeline.observer.retry(fault.value, "read")
         if fault is Fault.DEFECT and len(group) == 1:
-            group[0].end = Broken(self.pipeline.new_incident(), error, _kind(group[0]))
+            group[0].come_to(Broken(self.pipeline.new_incident(), error, _kind(group[0])))
         elif isinstance(error, _TooExpensiveError) or reading.is_blocked(fault, self.pipeline.clock()):
             for delivery in group:
-                delivery.end = Refused(_too_expensive(_kind(delivery)))
+                delivery.come_to(Refused(_too_expensive(_kind(delivery))))
         elif fault is Fault.TOO_SLOW and len(group) == 1 and not reading.alone:
             reading.alone = True
             return False

@@ -23,7 +23,8 @@ from contracts.kinds import ROLES_THAT_MAY, Kind, Role
 from handlers.context import Context
 from persistence.log_positions import DecidedBefore
 from workers.admission.rate import Charge, RateLimit
-from workers.pipeline.delivery import Delivery, Refused
+from workers.pipeline.delivery import Delivery
+from workers.pipeline.ends import Refused
 from workers.pipeline.fair_share import LoopShare
 from workers.pipeline.replays import Replay
 from workers.ports import Position
@@ -50,7 +51,7 @@ class Refusal:
             self.expire(deliveries, mark)
         for delivery in deliveries:
             if delivery.end is None and (error := self.too_late(delivery) or self._not_served(delivery)):
-                delivery.end = Refused(error)
+                delivery.come_to(Refused(error))
         await self._charge([one for one in deliveries if one.end is None and not isinstance(one.replay, Replay)])
         loop = LoopShare()
         for delivery in deliveries:
@@ -71,7 +72,7 @@ class Refusal:
                 error = OutcomeExpiredError(
                     "The message is older than the outcomes that are kept", {"kept_since": mark.isoformat()}
                 )
-                delivery.end = Refused(error, dead_letter=True)
+                delivery.come_to(Refused(error, dead_letter=True))
 
     def too_late(self, delivery: Delivery) -> CatalogError | None:
         """Say whether the caller's deadline has passed, by this worker's clock."""
@@ -126,14 +127,16 @@ class Refusal:
             return
         for delivery, verdict in zip(deliveries, await self.rate_limit.admit(charges), strict=True):
             if not verdict.allowed:
-                delivery.end = Refused(
-                    RateLimitedError(
-                        "Too many requests",
-                        {
-                            "retry_after_ms": verdict.retry_after_ms,
-                            "limit": verdict.limit,
-                            "window_s": verdict.window_s,
-                        },
+                delivery.come_to(
+                    Refused(
+                        RateLimitedError(
+                            "Too many requests",
+                            {
+                                "retry_after_ms": verdict.retry_after_ms,
+                                "limit": verdict.limit,
+                                "window_s": verdict.window_s,
+                            },
+                        )
                     )
                 )
 
@@ -144,7 +147,7 @@ class Refusal:
         try:
             delivery.payload = payload = delivery.kind.read(delivery.version, payload_json)
         except CatalogError as error:
-            delivery.end = Refused(error)
+            delivery.come_to(Refused(error))
         else:
             delivery.keys = delivery.kind.keys(payload)
             delivery.context = Context(

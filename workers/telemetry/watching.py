@@ -5,17 +5,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, assert_never
+from typing import Final
 
 import orjson
 import structlog
 from prometheus_client import Histogram
 
 from contracts import messages
-from contracts.envelope import status_of
+from contracts.errors import RateLimitedError
 from contracts.kinds import Kind
 from persistence.faults import Fault, fault_of, sqlstate_of
-from workers.pipeline.delivery import Applied, Broken, Delivery, PutAside, Refused, Repeated, Waiting
+from workers.pipeline.consequences import Consequences
+from workers.pipeline.delivery import Delivery, Ended
 from workers.pipeline.replays import Replay
 from workers.pipeline.strangers import StrangersAllowance
 from workers.ports import Position, Record
@@ -47,9 +48,9 @@ class BatchNotes:
     def __init__(self, watching: "Watching") -> None:
         self._watching = watching
 
-    def decided(self, deliveries: Sequence[Delivery]) -> None:
+    def decided(self, ended: Sequence[Ended]) -> None:
         """Count and log the ends of a batch that was answered."""
-        self._watching.count(deliveries)
+        self._watching.count(ended)
 
 
 class Watching:
@@ -136,26 +137,27 @@ class Watching:
         self.metrics.database_seconds.labels(kind).observe(seconds)
         self._database_line("db_read", seconds, error, kind=kind)
 
-    def count(self, deliveries: Sequence[Delivery]) -> None:
+    def count(self, ended: Sequence[Ended]) -> None:
         """Count the ends; a log line for each that is no success, and for as many successes as the budget allows.
 
         Of senders that nobody verified, who are bound to no rate, there are so many lines a minute.
         """
         now = self._clock()
         received: Counter[str] = Counter()
-        ended: Counter[tuple[str, str, int]] = Counter()
+        ends: Counter[tuple[str, str, int]] = Counter()
         latencies: dict[str, Histogram] = {}
         reached: dict[Position, int] = {}
         noticed_at = time.monotonic()
-        for delivery in deliveries:
+        for delivery, consequences in ended:
             kind = self._kind(delivery)
-            end, status, code = self._classify(delivery, kind)
+            label, status = consequences.label, consequences.status_code
             received[kind] += 1
-            ended[kind, end, status] += 1
+            ends[kind, label, status] += 1
+            self._count_rare(kind, consequences)
             record = delivery.record
             reached[record.topic, record.partition] = record.timestamp
             if isinstance(delivery.replay, Replay):
-                self.metrics.dead_letter_replays.labels(kind, end).inc()
+                self.metrics.dead_letter_replays.labels(kind, label).inc()
             seconds = max(0.0, now - record.timestamp / 1000)
             latency = latencies.get(kind)
             if latency is None:
@@ -166,10 +168,10 @@ class Watching:
             if version is not None and version.deprecated_on is not None:
                 self._deprecated(delivery, kind, version.number, now)
             if self._is_told(delivery) and (not 0 < status < SUCCESS_BELOW or self._budget.take(now)):
-                self._line(delivery, kind, end, status, code, seconds)
+                self._line(delivery, consequences, kind, seconds)
         for kind, number in received.items():
             self.metrics.received.labels(kind).inc(number)
-        for (kind, end, status), number in ended.items():
+        for (kind, end, status), number in ends.items():
             self.metrics.ended.labels(kind, end, str(status)).inc(number)
         for position, stamped_ms in reached.items():
             self.lag.decided(position, stamped_ms)
@@ -201,34 +203,21 @@ class Watching:
         request = delivery.request
         return request.kind if request is not None and request.kind in self._kinds else UNKNOWN
 
-    def _classify(self, delivery: Delivery, kind: str) -> tuple[str, int, str | None]:
-        match delivery.end:
-            case Applied(status_code=status):
-                return "applied", status, None
-            case Repeated(envelope):
-                self.metrics.replays.labels(kind).inc()
-                return "repeated", status_of(envelope), None
-            case Refused(error):
-                if error.error_code == "RATE_LIMITED":
-                    self.metrics.throttled.labels(kind).inc()
-                return "refused", error.status_code, error.error_code
-            case Broken(error=error):
-                self.metrics.failures.labels(kind, type(error).__name__).inc()
-                return "broken", 500, "INTERNAL_ERROR"
-            case Waiting():
-                return "parked", 500, "INTERNAL_ERROR"
-            case PutAside(reason, _):
-                return "put_aside", 0, reason
-            case None:
-                return "undecided", 0, None
-            case _ as never:
-                assert_never(never)
+    def _count_rare(self, kind: str, consequences: Consequences) -> None:
+        """Count what is told beside the end itself."""
+        if consequences.is_replayed:
+            self.metrics.replays.labels(kind).inc()
+        elif consequences.error_code == RateLimitedError.error_code:
+            self.metrics.throttled.labels(kind).inc()
+        elif consequences.defect is not None:
+            self.metrics.failures.labels(kind, type(consequences.defect.error).__name__).inc()
 
-    def _line(self, delivery: Delivery, kind: str, end: str, status: int, code: str | None, seconds: float) -> None:
-        say = self._log.info if end in {"applied", "repeated"} else self._log.warning
+    def _line(self, delivery: Delivery, consequences: Consequences, kind: str, seconds: float) -> None:
+        status = consequences.status_code
+        say = self._log.info if consequences.is_result else self._log.warning
         fields: dict[str, object] = {
             "kind": kind,
-            "end": end,
+            "end": consequences.label,
             "status_code": status,
             "correlation_id": delivery.headers.correlation_id,
             "message_id": delivery.headers.message_id,
@@ -237,10 +226,10 @@ class Watching:
             "partition": delivery.record.partition,
             "offset": delivery.record.offset,
         }
-        if code is not None:
-            fields["error_code"] = code
-        if isinstance(delivery.end, Applied | Repeated):
-            fields |= _told(delivery.end.envelope, status)
+        if consequences.error_code is not None:
+            fields["error_code"] = consequences.error_code
+        if consequences.is_result and consequences.envelope is not None:
+            fields |= _told(consequences.envelope, status)
         if isinstance(delivery.replay, Replay):
             origin = delivery.replay.origin
             fields["replay_of"] = f"{origin.topic}/{origin.partition}/{origin.offset}"
@@ -250,7 +239,7 @@ class Watching:
             value = getattr(delivery.payload, name, None)
             if isinstance(value, str):
                 fields[name] = value
-        say("message_" + end, **fields)
+        say("message_" + consequences.label, **fields)
 
     def _deprecated(self, delivery: Delivery, kind: str, version: int, now: float) -> None:
         self.metrics.deprecated.labels(kind, str(version)).inc()
