@@ -60,8 +60,8 @@ def _with_numbers_of_javascript(text: bytes) -> bytes:
     """Mend the numbers, which are all that has digits outside of strings."""
     parts = _STRING.split(text)  # every second one is a string
     between = _MINUS_ZERO.sub(b"0", _WHOLE.sub(b"", b"\0".join(parts[::2])))
-    if b"e-6" in between:
-        pieces = _TINY.split(between)  # every second one is a number, without its exponent
+    pieces = _TINY.split(between)  # every second one is a number, without its exponent
+    if len(pieces) > 1:
         digits = b"\0".join(pieces[1::2]).replace(b".", b"")
         pieces[1::2] = (b"0.00000" + digits.replace(b"\0", b"\x000.00000")).split(b"\0")
         between = b"".join(pieces)

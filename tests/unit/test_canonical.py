@@ -52,6 +52,25 @@ SCALARS = (
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=30)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"a": 1e-63, "b": 1.0},
+        [1.0, 6.02e-60],
+        {"1.0": -9.99e-65},
+        ["2e-6", 1e-61],
+        [1e-69, 1e-6, 1e-6],
+        [1e-6, 1e-60],
+        {"x": 1e-63},
+        [-1.5e-6, 1.0, "e-6", 2.5e-67],
+    ],
+    ids=str,
+)
+def test_exponents_that_begin_alike(value: object) -> None:
+    """A number of 1e-60 is none of 1e-6, beside whatever else has to be mended."""
+    assert canonical(read(json.dumps(value).encode())) == rfc8785.dumps(value)  # type: ignore[arg-type]
+
+
 @given(VALUES, st.booleans(), st.sampled_from([None, 1]))
 def test_equals_the_reference(value: object, ascii_only: bool, indent: int | None) -> None:
     """For every I-JSON value, in whatever text, the bytes are those of the reference implementation."""
