@@ -63,12 +63,13 @@ test: .venv ## All tests but the suites below; more pytest options: make test AR
 smoke: .venv ## The short form of every suite below
 	@SUITE_SIZE=short $(PYTEST) -m "$(SUITES)" --timeout 240 $(ARGS)
 
-lint: .venv ## Formatting, style, types, import directions, safe DDL
+lint: .venv ## Formatting, style, types, import directions, safe DDL, the declarations of kinds
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m migrations.lint
+	@$(BIN)/python -m workers.contract.lint
 
 format: .venv ## Put the formatting right, and what ruff can put right by itself
 	@$(BIN)/ruff format .

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, Literal
+from typing import Final, Generic, Literal, TypeVar
 
 import orjson
 
@@ -11,6 +11,8 @@ from contracts import messages
 from contracts.errors import CatalogError, ResponseTooLargeError
 
 EnvelopeType = Literal["success", "error", "warning", "neutral"]
+
+T_co = TypeVar("T_co", covariant=True)
 
 _BEGINS: Final = b'{"statusCode":'
 
@@ -72,10 +74,10 @@ def status_of(body: bytes) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[T_co]):
     """The `data` of a list. Under a cursor `page` is null; `total_count` is null where counting would cost too much."""
 
-    items: Sequence[object]
+    items: Sequence[T_co]
     total_count: int | None
     page: int | None
     page_size: int
@@ -84,12 +86,12 @@ class Page:
 
 
 @dataclass(frozen=True, slots=True)
-class Warnings:
+class Warnings(Generic[T_co]):
     """The `data` of a `warning` envelope: how much took effect, and one line for each thing that did not."""
 
     processed_count: int
     warning_count: int
-    warnings: Sequence[object]
+    warnings: Sequence[T_co]
 
 
 def created(resource: str, identifier: str, data: object) -> Envelope:
@@ -117,12 +119,12 @@ def retrieved(resource: str, data: object) -> Envelope:
     return Envelope(200, messages.retrieved(resource), "success", data)
 
 
-def listed(resource: str, page: Page) -> Envelope:
+def listed(resource: str, page: Page[object]) -> Envelope:
     """200: a page of a list."""
     return Envelope(200, messages.listed(resource, len(page.items)), "success", page)
 
 
-def partial(action: str, data: Warnings) -> Envelope:
+def partial(action: str, data: Warnings[object]) -> Envelope:
     """200 warning: done, but not all of it."""
     return Envelope(200, messages.partial_success(action, data.warning_count), "warning", data)
 

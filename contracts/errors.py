@@ -5,7 +5,7 @@ what a use case returns is stored, what is refused before it is not (see `worker
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from contracts import messages
 
@@ -272,3 +272,33 @@ class DeadlineExceededError(CatalogError):
 
     status_code = 504
     error_code = "DEADLINE_EXCEEDED"
+
+
+REFUSALS: Final[Sequence[type[CatalogError]]] = (
+    MalformedMessageError,
+    MessageTooLargeError,
+    UnauthenticatedError,
+    DeadlineExceededError,
+    UnsupportedVersionError,
+    RateLimitedError,
+    ValidationFailedError,
+    ResponseTooLargeError,
+    InternalError,
+)
+"""What any request of a known kind may meet, beside `ForbiddenError` where a role is needed."""
+REFUSALS_OF_COMMANDS: Final[Sequence[type[CatalogError]]] = (
+    MessageIdReusedError,
+    OutcomeErasedError,
+    OutcomeExpiredError,
+)
+REFUSALS_OF_QUERIES: Final[Sequence[type[CatalogError]]] = (QueryTooExpensiveError,)
+REFUSALS_OF_NO_KIND: Final[Sequence[type[CatalogError]]] = (
+    MalformedMessageError,
+    MessageTooLargeError,
+    UnauthenticatedError,
+    DeadlineExceededError,
+    UnknownKindError,
+    InternalError,
+    *REFUSALS_OF_COMMANDS,
+)
+"""What is answered where the kind cannot be read, or is none."""

@@ -10,7 +10,9 @@ from contracts.text import Email, JsonObject, Text
 UUID_PATTERN = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
 
 Identifier = Annotated[
-    str, StringConstraints(pattern=UUID_PATTERN, to_lower=True), Field(json_schema_extra={"format": "uuid"})
+    str,
+    StringConstraints(pattern=UUID_PATTERN, to_lower=True),
+    Field(description="A UUID; kept and answered in lower case", json_schema_extra={"format": "uuid"}),
 ]
 """A UUID in its usual form; kept and answered in lower case."""
 MessageId = Annotated[str, StringConstraints(pattern=r"^[ -~]{1,128}$")]
@@ -40,6 +42,7 @@ def _page_within_reach(page: int, info: ValidationInfo) -> int:
 
 
 Offset = Annotated[int, Field(ge=0, json_schema_extra={"maximum": MAX_REACH}), AfterValidator(_offset_within_reach)]
+Cursor = Annotated[str, Field(description="`next_cursor` of the page before, with the same filters")]
 PageNumber = Annotated[int, Field(ge=1, le=10_000_000)]
 PageSize = Limit
 BoundedPageNumber = Annotated[

@@ -1,6 +1,8 @@
 """The registry of kinds: what may be asked, in which versions, by whom, and which rows it touches.
 
-A kind is declared once, in its area's module (`contracts.customers`, …), and collected in `contracts.registry`.
+A kind is declared once, in its area's module (`contracts.customers`, …), and collected in `contracts.registry`. From
+these declarations follow what the workers do with a message, and the document that callers work from
+(`contracts.asyncapi`); `contracts.lint` says what a declaration lacks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +14,17 @@ from typing import Any, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from contracts.at_rest import at_rest
-from contracts.errors import InvalidProductCodeError, ValidationFailedError
+from contracts.envelope import Envelope, EnvelopeType
+from contracts.errors import (
+    REFUSALS,
+    REFUSALS_OF_COMMANDS,
+    REFUSALS_OF_QUERIES,
+    CatalogError,
+    ForbiddenError,
+    InvalidProductCodeError,
+    ValidationFailedError,
+    VersionRemovedError,
+)
 
 
 class Payload(BaseModel):
@@ -38,6 +50,21 @@ ROLES_THAT_MAY: Mapping[Role, frozenset[str]] = {
     Role.OPERATOR: frozenset({Role.OPERATOR}),
 }
 """Which roles suffice where one is asked for: a writer may what a reader may, and so on."""
+
+
+class Answer(NamedTuple):
+    """What the envelope of a request that was carried out may say."""
+
+    status_code: int
+    type: EnvelopeType
+
+
+CREATED: Final = Answer(201, "success")
+DONE: Final = Answer(200, "success")
+UNCHANGED: Final = Answer(200, "neutral")
+"""Nothing to do: the state was already so."""
+PARTIAL: Final = Answer(200, "warning")
+"""Done, but not all of it."""
 
 
 class Keys(NamedTuple):
@@ -73,6 +100,8 @@ class Version:
 
     number: int
     model: type[Payload]
+    examples: Sequence[Mapping[str, object]] = ()
+    """Payloads to copy. The kinds that need this one may rely on all of them having been sent, in this order."""
     upcast: Callable[[Any], Payload] | None = None
     deprecated_on: date | None = None
     sunset_on: date | None = None
@@ -91,24 +120,45 @@ class Version:
             raise refusal_of(error) from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Kind:
-    """Something that can be asked. `resource` and `action` word its 403; `keys` names what a command touches."""
+    """Something that can be asked: what it is for, who may ask, what it answers, which rows it touches."""
 
     name: str
+    description: str
     topic: Literal["commands", "queries"]
     role: Role
     resource: str
     action: str
+    """With `resource` it words the 403: who may not `action` a `resource`."""
     versions: Sequence[Version]
-    result: Any = None
-    """The type of a successful envelope's `data`, for the exported contract."""
+    key: Sequence[str]
+    """What orders it: paths into the payload. The text of the first that is present is the record's key, as it is sent;
+    where there is none, the message id is (of a query the correlation id)."""
+    result: Any
+    """The type of `data` in every answer; `None` for null."""
+    answers: Sequence[Answer] = (DONE,)
+    reply: Envelope
+    """The answer to the newest version's first example, for example."""
+    errors: Sequence[type[CatalogError]]
+    """Its own; those that any request may meet are in `contracts.errors`."""
+    needs: Sequence[str] = ()
+    """The kinds whose examples are sent before its own."""
     keys: Callable[[Any], Keys] = lambda _: Keys()
+    """Which rows a command touches."""
 
     @property
     def newest(self) -> Version:
         """The version that use cases know."""
         return self.versions[-1]
+
+    @property
+    def every_error(self) -> Sequence[type[CatalogError]]:
+        """Its own errors, then what any request of its topic may meet."""
+        shared = REFUSALS_OF_COMMANDS if self.topic == "commands" else REFUSALS_OF_QUERIES
+        forbidden = (ForbiddenError,) if self.role is not Role.ANYONE else ()
+        removed = (VersionRemovedError,) if any(version.sunset_on for version in self.versions) else ()
+        return (*self.errors, *REFUSALS, *forbidden, *removed, *shared)
 
     def version(self, number: int) -> Version | None:
         """Find a version by its number."""
@@ -152,3 +202,8 @@ def refusal_of(error: ValidationError) -> ValidationFailedError | InvalidProduct
             for one in found
         ]
     )
+
+
+def example_message_id(kind: str, version: int, number: int) -> str:
+    """Name an example, counted from 1: sent again under the same `message_id`, it is answered as before."""
+    return f"example-{kind}-v{version}-{number}"

@@ -5,8 +5,8 @@ is answered with both decimals.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Final
@@ -14,10 +14,20 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
-from contracts.envelope import Page
-from contracts.fields import Attributes, Identifier, PageNumber, PageSize
-from contracts.kinds import Keys, Kind, Payload, Role, Version
-from contracts.products import Mnemonic
+from contracts.customers import ADA_ID
+from contracts.envelope import Page, created, listed, retrieved, updated
+from contracts.errors import (
+    BusinessRuleError,
+    BusinessRuleViolationError,
+    CustomerNotFoundError,
+    InvalidProductCodeError,
+    OrderAlreadyExistsError,
+    OrderNotFoundError,
+    ProductNotFoundError,
+)
+from contracts.fields import Attributes, Cursor, Identifier, PageNumber, PageSize
+from contracts.kinds import CREATED, DONE, UNCHANGED, Keys, Kind, Payload, Role, Version
+from contracts.products import MNEMONIC, Mnemonic
 
 RESOURCE: Final = "Order"
 
@@ -96,7 +106,7 @@ class GetCustomerOrders(Payload):
     customer_id: Identifier
     page: PageNumber = 1
     page_size: PageSize = 10
-    cursor: str | None = None
+    cursor: Cursor | None = None
     status: OrderStatus | None = None
 
 
@@ -138,38 +148,100 @@ def _place_keys(command: PlaceOrder) -> Keys:
     )
 
 
+_ORDER_ID: Final = "0198c7a5-3c00-7000-8000-000000000de0"
+_PLACED: Final = OrderResult(
+    _ORDER_ID,
+    ADA_ID,
+    OrderStatus.PLACED,
+    [OrderLineResult(MNEMONIC, 5, "49.90", {"seats": 5})],
+    "249.50",
+    OrderCatalog("FINANCE"),
+    datetime(2026, 1, 31, 9, 30, tzinfo=UTC),
+)
+
 COMMANDS = (
     Kind(
-        "place_order",
-        "commands",
-        Role.WRITER,
-        RESOURCE,
-        "place",
-        (Version(1, PlaceOrder),),
+        name="place_order",
+        description="Order products for an active customer; each line must meet its product's rules of the day",
+        topic="commands",
+        role=Role.WRITER,
+        resource=RESOURCE,
+        action="place",
+        versions=(
+            Version(
+                1,
+                PlaceOrder,
+                examples=(
+                    {
+                        "order_id": _ORDER_ID,
+                        "customer_id": ADA_ID,
+                        "lines": [
+                            {"mnemonic": MNEMONIC, "quantity": 5, "unit_price": "49.90", "attributes": {"seats": 5}}
+                        ],
+                    },
+                ),
+            ),
+        ),
+        key=("customer_id",),
         result=OrderResult,
+        answers=(CREATED,),
+        reply=created(RESOURCE, _ORDER_ID, _PLACED),
+        errors=(
+            InvalidProductCodeError,
+            CustomerNotFoundError,
+            ProductNotFoundError,
+            OrderAlreadyExistsError,
+            BusinessRuleViolationError,
+            BusinessRuleError,
+        ),
+        needs=("create_customer", "create_product"),
         keys=_place_keys,
     ),
     Kind(
-        "cancel_order",
-        "commands",
-        Role.WRITER,
-        RESOURCE,
-        "cancel",
-        (Version(1, CancelOrder),),
+        name="cancel_order",
+        description="Take a customer's order back; works for a deleted customer's order, too",
+        topic="commands",
+        role=Role.WRITER,
+        resource=RESOURCE,
+        action="cancel",
+        versions=(Version(1, CancelOrder, examples=({"customer_id": ADA_ID, "order_id": _ORDER_ID},)),),
+        key=("customer_id",),
         result=OrderResult,
+        answers=(DONE, UNCHANGED),
+        reply=updated(RESOURCE, _ORDER_ID, replace(_PLACED, status=OrderStatus.CANCELLED)),
+        errors=(CustomerNotFoundError, OrderNotFoundError),
+        needs=("place_order",),
         keys=lambda command: Keys(customers=(command.customer_id,), orders=(command.order_id,)),
     ),
 )
 
 QUERIES = (
-    Kind("get_order", "queries", Role.READER, RESOURCE, "read", (Version(1, GetOrder),), result=OrderResult),
     Kind(
-        "get_customer_orders",
-        "queries",
-        Role.READER,
-        RESOURCE,
-        "read",
-        (Version(1, GetCustomerOrders),),
-        result=Page,
+        name="get_order",
+        description="One order",
+        topic="queries",
+        role=Role.READER,
+        resource=RESOURCE,
+        action="read",
+        versions=(Version(1, GetOrder, examples=({"order_id": _ORDER_ID},)),),
+        key=(),
+        result=OrderResult,
+        reply=retrieved(RESOURCE, _PLACED),
+        errors=(OrderNotFoundError,),
+        needs=("place_order",),
+    ),
+    Kind(
+        name="get_customer_orders",
+        description="A page of a living customer's orders, newest first",
+        topic="queries",
+        role=Role.READER,
+        resource=RESOURCE,
+        action="read",
+        versions=(Version(1, GetCustomerOrders, examples=({"customer_id": ADA_ID, "page_size": 10},)),),
+        key=(),
+        result=Page[OrderResult],
+        reply=listed(RESOURCE, Page([_PLACED], 1, 1, 10, has_more=False, next_cursor=None)),
+        errors=(CustomerNotFoundError,),
+        needs=("create_customer",),
     ),
 )

@@ -1,22 +1,46 @@
 """Products on the wire: their commands, queries and results."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, ValidationError, core_schema
 
-from contracts.envelope import Page, Warnings
-from contracts.errors import InvalidProductCodeError, ValidationFailedError
-from contracts.fields import Attributes, BoundedPageNumber, Identifier, Limit, Needle, Offset, PageSize, absent
-from contracts.kinds import MNEMONIC_ERROR, Keys, Kind, Payload, Role, Version, refusal_of
+from contracts.envelope import Page, Warnings, created, deleted, listed, partial, retrieved, updated
+from contracts.errors import (
+    BusinessRuleError,
+    BusinessRuleViolationError,
+    InvalidProductCodeError,
+    OverlappingDateRangeError,
+    ProductAlreadyExistsError,
+    ProductNotFoundError,
+    ProductVersionAlreadyExistsError,
+    ProductVersionNotFoundError,
+    ValidationFailedError,
+    VersionConflictError,
+)
+from contracts.fields import Attributes, BoundedPageNumber, Cursor, Identifier, Limit, Needle, Offset, PageSize, absent
+from contracts.kinds import (
+    CREATED,
+    DONE,
+    MNEMONIC_ERROR,
+    PARTIAL,
+    UNCHANGED,
+    Keys,
+    Kind,
+    Payload,
+    Role,
+    Version,
+    refusal_of,
+)
 from contracts.text import JsonObject, Text
 
 RESOURCE: Final = "Product"
 VERSION_RESOURCE: Final = "Product version"
+IMPORT_ACTION: Final = "Product import"
 
 MAX_VERSIONS: Final = 200
 MAX_ITEMS: Final = 200
@@ -45,7 +69,7 @@ class _MnemonicRules:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "pattern": _MNEMONIC_PATTERN}
+        return {"type": "string", "pattern": _MNEMONIC_PATTERN, "description": "A product's code"}
 
 
 class _DayRules:
@@ -65,7 +89,7 @@ class _DayRules:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        return {"type": "string", "format": "date"}
+        return {"type": "string", "format": "date", "pattern": _DAY_PATTERN, "description": "A day, YYYY-MM-DD"}
 
 
 def _not_before_start(end: date | None, info: ValidationInfo) -> date | None:
@@ -244,7 +268,7 @@ class ListProducts(Payload):
 
     page_size: PageSize = 10
     page: BoundedPageNumber = 1
-    cursor: str | None = None
+    cursor: Cursor | None = None
     category: Category | None = None
 
 
@@ -254,7 +278,7 @@ class SearchProducts(Payload):
     mnemonic_contains: Needle | None = None
     limit: Limit = 50
     offset: Offset = 0
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class FindProductsForDateRange(Payload):
@@ -264,7 +288,7 @@ class FindProductsForDateRange(Payload):
     end_date: Annotated[Day, AfterValidator(_not_before_start)]
     page_size: PageSize = 10
     page: BoundedPageNumber = 1
-    cursor: str | None = None
+    cursor: Cursor | None = None
 
 
 class ValidateProductData(Payload):
@@ -394,110 +418,317 @@ def _imports(command: ImportProducts) -> Keys:
     return Keys(products=tuple({row.mnemonic for row in command.products if isinstance(row, CreateProduct)}))
 
 
+MNEMONIC: Final = "BANKING_DATA"
+_AT: Final = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
+_BANKING: Final = ProductResult(
+    "0198c7a5-3c00-7000-8000-00000000ba4c",
+    MNEMONIC,
+    "Accounts and payments of the last ten years",
+    is_confidential=False,
+    category="FINANCE",
+    tags=["accounts", "payments"],
+    catalog={"format": "parquet"},
+    version=1,
+    created_at=_AT,
+    updated_at=_AT,
+)
+_SPRING: Final = ProductVersionResult(
+    "2026-H1", date(2026, 1, 1), date(2026, 6, 30), [ItemResult("accounts", 1, {"rows": 1200})], _AT
+)
+_SEATS: Final = RuleResult(
+    "seats",
+    {"properties": {"seats": {"type": "integer", "minimum": 1}}, "required": ["seats"]},
+    date(2026, 1, 1),
+    end_date=None,
+)
+_BANKING_IN_DETAIL: Final = ProductDetailResult(**asdict(_BANKING), versions=[_SPRING])
+_ONE_PAGE: Final = Page([_BANKING], 1, 1, 10, has_more=False, next_cursor=None)
+
 COMMANDS = (
     Kind(
-        "create_product",
-        "commands",
-        Role.ADMIN,
-        RESOURCE,
-        "create",
-        (
+        name="create_product",
+        description="Create a product; its mnemonic must be no other's",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=RESOURCE,
+        action="create",
+        versions=(
             Version(
                 1,
                 CreateProductV1,
+                examples=({"mnemonic": "BANKING_DATA_OF_2023", "overview": "Accounts of 2023"},),
                 upcast=_to_v2,
                 deprecated_on=date(2024, 6, 1),
                 sunset_on=date(2024, 12, 1),
                 alternative="create_product version 2",
             ),
-            Version(2, CreateProduct),
+            Version(
+                2,
+                CreateProduct,
+                examples=(
+                    {
+                        "mnemonic": MNEMONIC,
+                        "overview": _BANKING.overview,
+                        "category": "FINANCE",
+                        "tags": ["accounts", "payments"],
+                        "catalog": {"format": "parquet"},
+                    },
+                    {"mnemonic": "BANKING_TRIAL", "overview": "For a trial, to be deleted again"},
+                ),
+            ),
         ),
+        key=("mnemonic",),
         result=ProductResult,
+        answers=(CREATED,),
+        reply=created(RESOURCE, MNEMONIC, _BANKING),
+        errors=(InvalidProductCodeError, ProductAlreadyExistsError),
         keys=_creates,
     ),
     Kind(
-        "update_product",
-        "commands",
-        Role.ADMIN,
-        RESOURCE,
-        "update",
-        (Version(1, UpdateProduct),),
+        name="update_product",
+        description="Change a product's fields; what is absent is kept",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=RESOURCE,
+        action="update",
+        versions=(
+            Version(
+                1, UpdateProduct, examples=({"mnemonic": MNEMONIC, "overview": "Accounts and payments since 2016"},)
+            ),
+        ),
+        key=("mnemonic",),
         result=ProductResult,
+        answers=(DONE, UNCHANGED),
+        reply=updated(RESOURCE, MNEMONIC, replace(_BANKING, overview="Accounts and payments since 2016", version=2)),
+        errors=(InvalidProductCodeError, ProductNotFoundError, VersionConflictError, BusinessRuleViolationError),
+        needs=("create_product",),
         keys=_updates,
     ),
     Kind(
-        "delete_product",
-        "commands",
-        Role.ADMIN,
-        RESOURCE,
-        "delete",
-        (Version(1, DeleteProduct),),
+        name="delete_product",
+        description="Delete a product with its versions and rules; refused while a placed order refers to it",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=RESOURCE,
+        action="delete",
+        versions=(Version(1, DeleteProduct, examples=({"mnemonic": "BANKING_TRIAL"},)),),
+        key=("mnemonic",),
+        result=None,
+        reply=deleted(RESOURCE, "BANKING_TRIAL"),
+        errors=(InvalidProductCodeError, ProductNotFoundError, BusinessRuleViolationError),
+        needs=("create_product",),
         keys=lambda command: Keys(products=(command.mnemonic,), products_deleted=(command.mnemonic,)),
     ),
     Kind(
-        "add_product_version",
-        "commands",
-        Role.ADMIN,
-        VERSION_RESOURCE,
-        "create",
-        (Version(1, AddProductVersion),),
+        name="add_product_version",
+        description="Add a version to a product; no two of its versions share a day",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=VERSION_RESOURCE,
+        action="create",
+        versions=(
+            Version(
+                1,
+                AddProductVersion,
+                examples=(
+                    {
+                        "mnemonic": MNEMONIC,
+                        "version_label": "2026-H1",
+                        "start_date": "2026-01-01",
+                        "end_date": "2026-06-30",
+                        "items": [{"name": "accounts", "position": 1, "attributes": {"rows": 1200}}],
+                    },
+                ),
+            ),
+        ),
+        key=("mnemonic",),
         result=ProductVersionResult,
+        answers=(CREATED,),
+        reply=created(VERSION_RESOURCE, f"{MNEMONIC} 2026-H1", _SPRING),
+        errors=(
+            InvalidProductCodeError,
+            ProductNotFoundError,
+            ProductVersionAlreadyExistsError,
+            OverlappingDateRangeError,
+            BusinessRuleViolationError,
+        ),
+        needs=("create_product",),
         keys=_changes_version,
     ),
     Kind(
-        "end_product_version",
-        "commands",
-        Role.ADMIN,
-        VERSION_RESOURCE,
-        "update",
-        (Version(1, EndProductVersion),),
+        name="end_product_version",
+        description="Set the last day of a product's version, or, with null, let it go on without end",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=VERSION_RESOURCE,
+        action="update",
+        versions=(
+            Version(
+                1,
+                EndProductVersion,
+                examples=({"mnemonic": MNEMONIC, "version_label": "2026-H1", "end_date": "2026-05-31"},),
+            ),
+        ),
+        key=("mnemonic",),
         result=ProductVersionResult,
+        answers=(DONE, UNCHANGED),
+        reply=updated(VERSION_RESOURCE, f"{MNEMONIC} 2026-H1", replace(_SPRING, end_date=date(2026, 5, 31))),
+        errors=(
+            InvalidProductCodeError,
+            ProductNotFoundError,
+            ProductVersionNotFoundError,
+            OverlappingDateRangeError,
+            BusinessRuleViolationError,
+        ),
+        needs=("add_product_version",),
         keys=_changes_version,
     ),
     Kind(
-        "set_validation_rules",
-        "commands",
-        Role.ADMIN,
-        RESOURCE,
-        "update",
-        (Version(1, SetValidationRules),),
+        name="set_validation_rules",
+        description="Replace the rules that the lines of a product's orders must meet",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=RESOURCE,
+        action="update",
+        versions=(
+            Version(
+                1,
+                SetValidationRules,
+                examples=(
+                    {
+                        "mnemonic": MNEMONIC,
+                        "rules": [{"name": "seats", "parameters": _SEATS.parameters, "start_date": "2026-01-01"}],
+                    },
+                ),
+            ),
+        ),
+        key=("mnemonic",),
         result=ProductRulesResult,
+        answers=(DONE, UNCHANGED),
+        reply=updated(RESOURCE, MNEMONIC, ProductRulesResult(MNEMONIC, 2, [_SEATS])),
+        errors=(InvalidProductCodeError, ProductNotFoundError, BusinessRuleError),
+        needs=("create_product",),
         keys=lambda command: Keys(products=(command.mnemonic,), product_rules=(command.mnemonic,)),
     ),
     Kind(
-        "import_products",
-        "commands",
-        Role.ADMIN,
-        RESOURCE,
-        "import",
-        (Version(1, ImportProducts),),
-        result=Warnings,
+        name="import_products",
+        description="Create up to 1,000 products at once; what is wrong with a row costs that row",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=RESOURCE,
+        action="import",
+        versions=(
+            Version(
+                1,
+                ImportProducts,
+                examples=(
+                    {
+                        "products": [
+                            {"mnemonic": "WEATHER", "overview": "Hourly readings", "category": "ENVIRONMENT"},
+                            {"mnemonic": "WEATHER", "overview": "Told in a warning: the row before has the mnemonic"},
+                        ]
+                    },
+                ),
+            ),
+        ),
+        key=(),
+        result=Warnings[RefusedRow],
+        answers=(DONE, PARTIAL),
+        reply=partial(
+            IMPORT_ACTION,
+            Warnings(
+                1,
+                1,
+                [RefusedRow(2, "PRODUCT_ALREADY_EXISTS", "Product with mnemonic 'WEATHER' already exists")],
+            ),
+        ),
+        errors=(),
         keys=_imports,
     ),
 )
 
 QUERIES = (
     Kind(
-        "get_product", "queries", Role.READER, RESOURCE, "read", (Version(1, GetProduct),), result=ProductDetailResult
+        name="get_product",
+        description="One product with its versions and their items",
+        topic="queries",
+        role=Role.READER,
+        resource=RESOURCE,
+        action="read",
+        versions=(Version(1, GetProduct, examples=({"mnemonic": MNEMONIC},)),),
+        key=(),
+        result=ProductDetailResult,
+        reply=retrieved(RESOURCE, _BANKING_IN_DETAIL),
+        errors=(InvalidProductCodeError, ProductNotFoundError),
+        needs=("create_product",),
     ),
-    Kind("list_products", "queries", Role.READER, RESOURCE, "list", (Version(1, ListProducts),), result=Page),
-    Kind("search_products", "queries", Role.READER, RESOURCE, "search", (Version(1, SearchProducts),), result=Page),
     Kind(
-        "find_products_for_date_range",
-        "queries",
-        Role.READER,
-        RESOURCE,
-        "list",
-        (Version(1, FindProductsForDateRange),),
-        result=Page,
+        name="list_products",
+        description="A page of all products, or of those of a category, newest first, without versions",
+        topic="queries",
+        role=Role.READER,
+        resource=RESOURCE,
+        action="list",
+        versions=(Version(1, ListProducts, examples=({"category": "FINANCE", "page_size": 10},)),),
+        key=(),
+        result=Page[ProductResult],
+        reply=listed(RESOURCE, _ONE_PAGE),
+        errors=(),
     ),
     Kind(
-        "validate_product_data",
-        "queries",
-        Role.READER,
-        RESOURCE,
-        "read",
-        (Version(1, ValidateProductData),),
+        name="search_products",
+        description="A page of the products whose mnemonic holds this part, newest first",
+        topic="queries",
+        role=Role.READER,
+        resource=RESOURCE,
+        action="search",
+        versions=(Version(1, SearchProducts, examples=({"mnemonic_contains": "BANK", "limit": 10},)),),
+        key=(),
+        result=Page[ProductResult],
+        reply=listed(RESOURCE, _ONE_PAGE),
+        errors=(),
+    ),
+    Kind(
+        name="find_products_for_date_range",
+        description="A page of the products that have a version in force on any day of the range, newest first",
+        topic="queries",
+        role=Role.READER,
+        resource=RESOURCE,
+        action="list",
+        versions=(
+            Version(1, FindProductsForDateRange, examples=({"start_date": "2026-03-01", "end_date": "2026-03-31"},)),
+        ),
+        key=(),
+        result=Page[ProductResult],
+        reply=listed(RESOURCE, _ONE_PAGE),
+        errors=(),
+    ),
+    Kind(
+        name="validate_product_data",
+        description="Which of a product's rules hold for these attributes of a line, and why the others do not",
+        topic="queries",
+        role=Role.READER,
+        resource=RESOURCE,
+        action="read",
+        versions=(
+            Version(
+                1,
+                ValidateProductData,
+                examples=({"mnemonic": MNEMONIC, "data": {"seats": 5}, "on_date": "2026-01-31"},),
+            ),
+        ),
+        key=(),
         result=ProductDataResult,
+        reply=retrieved(
+            RESOURCE,
+            ProductDataResult(
+                MNEMONIC,
+                date(2026, 1, 31),
+                is_valid=True,
+                rules=[RuleVerdictResult("seats", holds=True, violations=[], problem=None)],
+            ),
+        ),
+        errors=(InvalidProductCodeError, ProductNotFoundError),
+        needs=("create_product",),
     ),
 )

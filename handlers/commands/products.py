@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
 
 from contracts import messages
 from contracts.envelope import Envelope, Warnings, created, deleted, partial, unchanged, updated
@@ -13,6 +12,7 @@ from contracts.errors import (
     VersionConflictError,
 )
 from contracts.products import (
+    IMPORT_ACTION,
     MAX_VERSIONS,
     RESOURCE,
     VERSION_RESOURCE,
@@ -47,8 +47,6 @@ from handlers.product_size import MAX_PRODUCT_BYTES, product_too_large, stamp_by
 from handlers.result import Failure, Result, Success
 from handlers.rules import RuleBook
 from handlers.unit_of_work import UnitOfWork
-
-IMPORT_ACTION: Final = "Product import"
 
 
 def _new(command: CreateProduct, context: Context) -> Product:

@@ -2,18 +2,14 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date
-from typing import Final
 
-from contracts.customers import CustomerAnalytics, GetCustomerSummary
+from contracts.customers import ANALYTICS, SUMMARY, CustomerAnalytics, GetCustomerSummary
 from contracts.envelope import retrieved
 from handlers.customer import customer_not_found
 from handlers.queries.asked import Asked
 from handlers.readers import Readers
 from handlers.result import Failure, Result, Success
 from handlers.summary import analytics_result, summary_result
-
-SUMMARY: Final = "Customer summary"
-ANALYTICS: Final = "Customer analytics"
 
 
 async def get_customer_summaries(asked: Sequence[Asked[GetCustomerSummary]], readers: Readers) -> Sequence[Result]:

@@ -121,7 +121,7 @@ class BackfillControl:
                 "name": name,
                 "summary": definition.summary,
                 "table": definition.table,
-                "reverse": definition.reverse,
+                "reversed_by": definition.reverse,
                 "irreversible": definition.irreversible,
                 "reverse_of_another": name in reverses,
                 **(await self._view(newest[name]) if name in newest else {"state": None}),
