@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final, Protocol, Self, cast
 
+from contracts.at_rest import at_rest
 from contracts.canonical import canonical
 from contracts.errors import CatalogError, MalformedMessageError, MessageTooLargeError
 from contracts.ijson import NotIJsonError, read, reread
@@ -131,9 +132,7 @@ class Request:
         """The payload in canonical form (RFC 8785), made when first asked for: that may be dear."""
         if self._payload_json is None:
             payload = self.payload
-            if payload is None:
-                payload = cast("Mapping[str, Mapping[str, object]]", reread(self.body))["payload"]
-            self._payload_json = canonical(payload)
+            self._payload_json = at_rest(_canonical_payload, self.body) if payload is None else canonical(payload)
             self.payload = None
         return self._payload_json
 
@@ -141,6 +140,10 @@ class Request:
     def content(self) -> bytes:
         """What makes this message the same as another one: kind, version and payload in canonical form."""
         return b"%b\n%d\n%b" % (self.kind.encode(), self.version, self.payload_json)
+
+
+def _canonical_payload(body: bytes) -> bytes:
+    return canonical(cast("Mapping[str, object]", reread(body))["payload"])
 
 
 def read_headers(record: RawRecord, topics: Topics) -> Headers:
@@ -306,13 +309,12 @@ def read_request(record: RawRecord, headers: Headers, kinds: Mapping[str, Kind],
         return _body_too_large(len(value))
     if headers.fault is not None:
         return headers.fault
-    if headers.message_id is None:
-        return malformed_header("message_id", "missing") if topic == "commands" else _read_body(value, kinds, topic)
-    return _read_body(value, kinds, topic)
+    if headers.message_id is None and topic == "commands":
+        return malformed_header("message_id", "missing")
+    return at_rest(_read_body, value or b"", kinds, topic)
 
 
-def _read_body(value: bytes | None, kinds: Mapping[str, Kind], topic: str) -> Request | CatalogError:
-    content = value or b""
+def _read_body(content: bytes, kinds: Mapping[str, Kind], topic: str) -> Request | CatalogError:
     try:
         body = read(content)
         if not isinstance(body, dict):

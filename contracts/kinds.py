@@ -12,8 +12,9 @@ from enum import StrEnum
 from typing import Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import InitErrorDetails
 
-from contracts.at_rest import at_rest
+from contracts.at_rest import LARGE_BYTES, at_rest
 from contracts.envelope import Envelope, EnvelopeType
 from contracts.errors import (
     REFUSALS,
@@ -25,6 +26,7 @@ from contracts.errors import (
     ValidationFailedError,
     VersionRemovedError,
 )
+from contracts.ijson import reread
 
 
 class Payload(BaseModel):
@@ -113,9 +115,15 @@ class Version:
         object.__setattr__(self, "adapter", TypeAdapter(self.model))
 
     def validated(self, payload_json: bytes) -> Payload:
-        """Validate a payload; raises as `Kind.read` does."""
+        """Validate a payload; raises as `Kind.read` does.
+
+        For each finding pydantic makes Python values of all that is in the place, where it reads JSON itself: for each
+        missing field of the whole object that lacks it. A large payload is therefore given to it as Python values.
+        """
         try:
-            return self.adapter.validate_json(payload_json)
+            if len(payload_json) < LARGE_BYTES:
+                return self.adapter.validate_json(payload_json)
+            return self.adapter.validate_python(reread(payload_json))
         except ValidationError as error:
             raise refusal_of(error) from None
 
@@ -187,6 +195,20 @@ MAX_FINDINGS: Final = 100
 """What is told of one payload; a body of unknown fields has tens of thousands, and they would fill no reply."""
 
 
+def _in_words_of_json(kind: str, context: dict[str, str]) -> str:
+    """Tell how pydantic words a finding where it reads JSON itself."""
+    found: InitErrorDetails = {"type": kind, "ctx": context, "input": None}
+    error = ValidationError.from_exception_data("", [found], input_type="json")
+    return str(error.errors(include_url=False)[0]["msg"])
+
+
+_IN_WORDS_OF_JSON: Final = {
+    "list_type": _in_words_of_json("list_type", {}),
+    "model_type": _in_words_of_json("model_type", {"class_name": ""}),
+}
+"""What is worded otherwise of Python values, of the findings that payloads can have."""
+
+
 def refusal_of(error: ValidationError) -> ValidationFailedError | InvalidProductCodeError:
     """Turn pydantic's findings into ours: fields as dotted paths, no input repeated, no link to anybody's manual."""
     found = error.errors(include_url=False, include_context=False, include_input=False)[:MAX_FINDINGS]
@@ -196,7 +218,7 @@ def refusal_of(error: ValidationError) -> ValidationFailedError | InvalidProduct
         [
             {
                 "field": ".".join(str(part) for part in one["loc"]),
-                "message": one["msg"].removeprefix("Value error, "),
+                "message": _IN_WORDS_OF_JSON.get(one["type"]) or one["msg"].removeprefix("Value error, "),
                 "type": one["type"],
             }
             for one in found

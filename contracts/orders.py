@@ -107,7 +107,7 @@ class GetCustomerOrders(Payload):
     page: PageNumber = 1
     page_size: PageSize = 10
     cursor: Cursor | None = None
-    status: OrderStatus | None = None
+    status: Annotated[OrderStatus, Field(strict=False)] | None = None
 
 
 @dataclass(frozen=True, slots=True)

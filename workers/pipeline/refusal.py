@@ -58,7 +58,7 @@ class Refusal:
             if delivery.end is None and delivery.request is not None:
                 is_large = delivery.request.is_large
                 payload_json = delivery.request.payload_json
-                if is_large and loop.is_due():
+                if is_large:
                     await loop.give_back()
                 self._read_payload(delivery, payload_json)
                 if loop.is_due():
