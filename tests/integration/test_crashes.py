@@ -60,7 +60,8 @@ async def test_stopped_inside_its_transaction(system: System) -> None:
     first = await system.start(FAULT_POINT="before_commit:1:stop")
     sent = await publish(system)
     await system.until(lambda: is_stopped(first), 20, "the worker did not stop itself")
-    await system.start(ready=False)
+    second = await system.start(ready=False)
+    await system.until(lambda: has_started(second), 60, "the second worker did not start")
     started = asyncio.get_running_loop().time()
     for correlation_id in sent.values():
         await system.reply(correlation_id, timeout_s=40)
@@ -70,6 +71,11 @@ async def test_stopped_inside_its_transaction(system: System) -> None:
     first.send(signal.SIGCONT)
     more = await publish(system)
     await assert_each_once(system, sent | more)
+
+
+async def has_started(worker: WorkerProcess) -> bool:
+    """Tell whether a worker takes messages, as far as it is let."""
+    return "worker_started" in worker.log.read_text()
 
 
 async def is_stopped(worker: WorkerProcess) -> bool:
