@@ -118,7 +118,7 @@ audit: .venv ## Known vulnerabilities in the locked requirements
 lock: .venv ## Re-make requirements*.txt from pyproject.toml, keeping what still fits; newest versions: make lock UPGRADE=1
 	@$(LOCK) --output-file requirements-build.txt --build-deps-for wheel --only-build-deps pyproject.toml
 	@$(LOCK) --output-file requirements.txt --constraint requirements-build.txt pyproject.toml
-	@$(LOCK) --output-file requirements-dev.txt --extra stack --extra dev \
+	@$(LOCK) --output-file requirements-dev.txt --extra stack --extra contract --extra dev \
 		--constraint requirements-build.txt --constraint requirements.txt pyproject.toml
 
 clean: ## Stop the embedded stack; remove .venv, .local and the tools' caches of this checkout

@@ -6,7 +6,7 @@ test does: each reply message is one of the reply channel, and each example fits
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import orjson
 
@@ -30,7 +30,6 @@ CONTRACT_VERSION: Final = "1.0.0"
 """The contract's own: what is added raises the second number, what breaks a caller the first."""
 
 Document = dict[str, Any]
-Security = Literal["plain", "tls", "scram-sha-256", "scram-sha-512", "sasl-plain", "oauthbearer"]
 
 _PREFIX: Final = "{topicPrefix}"
 _BINDING: Final = "0.5.0"
@@ -46,7 +45,6 @@ class Deployment:
     rate_window_s: int | None = None
     servers: Sequence[str] = ()
     """Addresses for callers, each host:port."""
-    security: Security | None = None
 
 
 def document(deployment: Deployment) -> Document:
@@ -116,29 +114,23 @@ _SECURITY_SCHEMES: Final[Mapping[str, Schema]] = {
     "tls": {"type": "X509", "description": "A client certificate"},
     "scram-sha-256": {"type": "scramSha256", "description": "SASL/SCRAM"},
     "scram-sha-512": {"type": "scramSha512", "description": "SASL/SCRAM"},
-    "sasl-plain": {"type": "plain", "description": "SASL/PLAIN"},
-    "oauthbearer": {
-        "type": "oauth2",
-        "description": "SASL/OAUTHBEARER",
-        "flows": {"clientCredentials": {"tokenUrl": "https://identity.invalid/token", "availableScopes": {}}},
-    },
 }
 
 
 def _servers(deployment: Deployment) -> Document:
-    security = deployment.security
     where: Document = {
-        "protocol": "kafka" if security == "plain" else "kafka-secure",
+        "protocol": "kafka-secure",
         "description": "Kafka. Produce with acks=all; for the same key on the same partition from every language, use "
-        "the murmur2 partitioner of Java (librdkafka: `partitioner=murmur2_random`).",
+        "the murmur2 partitioner of Java (librdkafka: `partitioner=murmur2_random`). Whoever runs the deployment says "
+        "which of these schemes it takes.",
+        "security": [
+            {"$ref": f"#/components/securitySchemes/{name}"} for name in ("scram-sha-512", "scram-sha-256", "tls")
+        ],
     }
-    if security != "plain":
-        names = [security] if security is not None else ["scram-sha-512", "tls"]
-        where["security"] = [{"$ref": f"#/components/securitySchemes/{name}"} for name in names]
     if not deployment.servers:
-        variable = {"default": "kafka.invalid:9092", "description": "Ask whoever runs this deployment"}
+        variable = {"default": "kafka.invalid:9092", "description": "Ask whoever runs the deployment"}
         return {"kafka": {"host": "{bootstrapServer}", **where, "variables": {"bootstrapServer": variable}}}
-    return {f"kafka{number or ''}": {"host": host, **where} for number, host in enumerate(deployment.servers)}
+    return {f"kafka-{number}": {"host": host, **where} for number, host in enumerate(deployment.servers, 1)}
 
 
 _COMMANDS: Final = "What changes something. It is applied at most once, and kept for 7 days."

@@ -61,8 +61,17 @@ def schemas_of(kinds: Mapping[str, Kind]) -> Schemas:
     return Schemas(
         {key: _plain(made[key, "validation"]) for key, _, _ in payloads},
         {key: _plain(made[key, "serialization"]) for key, _, _ in results},
-        {_named(name): _plain(schema) for name, schema in joint.get("$defs", {}).items()},
+        {_named(name): _definition(schema) for name, schema in joint.get("$defs", {}).items()},
     )
+
+
+def _definition(schema: dict[str, Any]) -> Schema:
+    """Make a definition plain; what is answered has no defaults: they are only how its type is written down."""
+    plain: dict[str, Any] = _plain(schema)
+    if plain.get("additionalProperties") is not False:
+        for field in plain.get("properties", {}).values():
+            field.pop("default", None)
+    return plain
 
 
 def _named(name: str) -> str:

@@ -214,7 +214,8 @@ class JsonObject:
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         """Tell the bounds in words: JSON Schema has none for bytes and levels."""
-        bounds = f"At most {self.max_bytes} bytes in canonical form (RFC 8785), {self.max_depth} levels"
+        size = f"{self.max_bytes} bytes" if self.max_bytes % 1024 else f"{self.max_bytes // 1024} KiB"
+        bounds = f"At most {size} in canonical form (RFC 8785), {self.max_depth} levels"
         return {"type": "object", "description": bounds}
 
     def _check(self, value: object) -> dict[str, object]:

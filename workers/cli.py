@@ -20,6 +20,8 @@ from workers import bootstrap
 from workers.attendance import ServerAwayError, run_attended
 from workers.backfill.commands import backfill_app
 from workers.change.commands import change_app
+from workers.contract.commands import app as contract_app
+from workers.contract.commands import kinds
 from workers.dlq.commands import app as dlq_app
 from workers.doctor.commands import doctor, offsets_app
 from workers.settings import Settings, SettingsError
@@ -40,6 +42,8 @@ app.add_typer(dlq_app, name="dlq")
 app.add_typer(backfill_app, name="backfill")
 app.add_typer(change_app, name="change")
 app.add_typer(offsets_app, name="offsets")
+app.add_typer(contract_app, name="contract")
+app.command()(kinds)
 app.command()(doctor)
 
 EXIT_USAGE: Final = 2

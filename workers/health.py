@@ -7,7 +7,7 @@ the database is asked once at a time, for all who ask meanwhile.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, make_asgi_app
@@ -26,8 +26,10 @@ class Vitals:
     unready: str | None
 
 
-def health_app(vitals: Callable[[], Awaitable[Vitals]], registry: CollectorRegistry | None) -> Starlette:
-    """Make the ASGI application of a worker; without a registry there is no `/metrics`."""
+def health_app(
+    vitals: Callable[[], Awaitable[Vitals]], registry: CollectorRegistry | None, others: Sequence[Route] = ()
+) -> Starlette:
+    """Make the ASGI application of a worker; without a registry there is no `/metrics`. `others` are served beside."""
     shared = _Shared(vitals)
 
     async def live(_: Request) -> JSONResponse:
@@ -36,7 +38,7 @@ def health_app(vitals: Callable[[], Awaitable[Vitals]], registry: CollectorRegis
     async def ready(_: Request) -> JSONResponse:
         return _answer((await shared()).unready)
 
-    routes = [Route("/live", live), Route("/ready", ready)]
+    routes = [Route("/live", live), Route("/ready", ready), *others]
     if registry is not None:
         exposition = _Exposition(registry)
         routes += [Route("/metrics", exposition), Route("/metrics/", exposition)]

@@ -209,6 +209,8 @@ class Domain(Group):
     """What the contract leaves to the deployment."""
 
     currency: str = Field("EUR", alias="CURRENCY", pattern=r"^[A-Z]{3}$")
+    contract_servers: Annotated[str, AfterValidator(_brokers)] | None = Field(None, alias="CONTRACT_SERVERS")
+    """Where callers reach Kafka, as the contract that the workers serve tells them; not the workers' own address."""
     refuse_sunset_versions: bool = Field(default=False, alias="REFUSE_SUNSET_VERSIONS")
     validation_caching: bool = Field(default=True, alias="ENABLE_VALIDATION_CACHING")
     outcome_retention_days: int = Field(30, ge=1, le=3650, alias="OUTCOME_RETENTION_DAYS")

