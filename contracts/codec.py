@@ -5,9 +5,12 @@ the record's own form, reply_to, size, envelope. Authentication and everything a
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain
+from operator import itemgetter
 from typing import Final, Protocol, Self, cast
 
 from contracts.at_rest import at_rest
@@ -29,10 +32,24 @@ UNREADABLE: Final = "\ud800"
 _OMISSION: Final = "\ud801"
 """How it says what it left out of a record: the same way, in the name of the last header."""
 
-_PRINTABLE = re.compile(rb"[ -~]{1,128}")
+_MAX_ID_BYTES: Final = 128
 _DEADLINE = re.compile(rb"[0-9]{1,15}")
 _KNOWN: Final = frozenset({"message_id", "correlation_id", "reply_to", "authorization", "deadline", "content-type"})
 _TRACE: Final = frozenset({"traceparent", "tracestate"})
+_OURS: Final = (
+    "message_id",
+    "correlation_id",
+    "reply_to",
+    "authorization",
+    "deadline",
+    "content-type",
+    "traceparent",
+    "tracestate",
+)
+_ABSENT: Final = b"(absent)\0"
+"""Stands for a header that is not there just once; told by its identity from what anybody sent."""
+_REMEMBERED_LAYOUTS: Final = 128
+"""With names as long as headers may be: 6 MiB."""
 # W3C Trace Context: no version ff, no id of zeros; what is of a later version than 00 may go on after a dash.
 _TRACE_IDS = rb"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT = re.compile(rb"00-%b|(?!00|ff)[0-9a-f]{2}-%b(?:-[!-~]*)?" % (_TRACE_IDS, _TRACE_IDS))
@@ -151,60 +168,96 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
 
     Raises `UnreadableRecord` when a header key is not UTF-8.
     """
-    found = dict(record.headers)
-    names = "".join(found)
-    repeated: set[str] = set()
-    omission: Omission | None = None
-    if len(found) == len(record.headers) and names.isascii():
-        size = len(names) + sum(map(len, filter(None, found.values())))
-    else:
-        repeated, size, omission = _survey(record)
-    headers = Headers(names=_KNOWN & found.keys())
-    _read_reply_to(headers, found, repeated, topics)
-    message_id = found.get("message_id")
-    if message_id is not None and "message_id" not in repeated and _PRINTABLE.fullmatch(message_id):
-        headers.message_id = message_id.decode("ascii")
+    given = record.headers
+    layout = _layout_of(tuple([name for name, _ in given]))
+    if layout.unreadable is not None:
+        raise UnreadableRecord(layout.unreadable)
+    values = [value for _, value in given]
+    header_bytes = layout.name_bytes + sum(map(len, filter(None, values)))
+    values.append(_ABSENT)
+    ours = layout.ours(values)
+    message_id, correlation_id, reply_to, authorization, deadline, _, traceparent, tracestate = ours
+    own_id, its_id = _printable(message_id), _printable(correlation_id)
+    fault: CatalogError | None = None
     if (
-        size > MAX_HEADER_BYTES
-        or len(record.headers) > MAX_HEADERS
+        header_bytes > MAX_HEADER_BYTES
+        or len(given) > MAX_HEADERS
         or (record.key is not None and len(record.key) > MAX_KEY_BYTES)
-        or omission is not None
+        or layout.omission is not None
     ):
-        headers.fault = _too_large(record, size, omission)
-    elif faulty := _first_fault(found, repeated):
-        headers.fault = malformed_header(*faulty)
-    correlation_id = found.get("correlation_id")
-    if correlation_id is not None and "correlation_id" not in repeated and _PRINTABLE.fullmatch(correlation_id):
-        headers.correlation_id = correlation_id.decode("ascii")
-    else:
-        headers.correlation_id = headers.message_id
-    if headers.fault is None:
-        headers.authorization = found.get("authorization")
-        deadline = found.get("deadline")
-        headers.deadline_ms = int(deadline) if deadline is not None else None
-    _read_trace(headers, found, repeated)
-    return headers
+        fault = _too_large(record, header_bytes, layout.omission)
+    elif faulty := _first_fault(layout, ours, own_id, its_id):
+        fault = malformed_header(*faulty)
+    reply_topic, reply_to_fault = _reply_topic(reply_to, topics) if "reply_to" in layout.names else (None, None)
+    # A bad trace context is ignored: it must never cost a message.
+    is_traced = traceparent is not _ABSENT and traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
+    return Headers(
+        own_id,
+        own_id if its_id is None else its_id,
+        layout.names,
+        reply_topic,
+        authorization if authorization is not _ABSENT and fault is None else None,
+        int(deadline) if deadline is not _ABSENT and deadline is not None and fault is None else None,
+        traceparent if is_traced else None,
+        tracestate if is_traced and tracestate is not _ABSENT else None,
+        fault,
+        reply_to_fault,
+    )
 
 
-def _survey(record: RawRecord) -> tuple[set[str], int, Omission | None]:
-    """Tell which headers are repeated, the bytes of all, and what the edge left out. Raises `UnreadableRecord`."""
-    seen: set[str] = set()
-    repeated: set[str] = set()
-    size = 0
-    omission = None
-    for name, value in record.headers:
-        size += len(name) + (len(value) if value else 0)
-        if name in seen:
-            repeated.add(name)
-        seen.add(name)
-        if not name.isascii():
-            try:
-                size += len(name.encode()) - len(name)
-            except UnicodeEncodeError:
-                omission = Omission.of(record.headers)
-                if omission is None or name != record.headers[-1][0]:
-                    raise UnreadableRecord(_why_unreadable(record.headers)) from None
-    return repeated, size, omission
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """What the names of a record's headers tell: a sender's are the same in all its records."""
+
+    name_bytes: int
+    names: frozenset[str]
+    """Which of our headers are there."""
+    repeated: str | None
+    """The first of them that is there more than once."""
+    ours: Callable[[list[bytes | None]], tuple[bytes | None, ...]]
+    """Picks the values of `_OURS`; the last one for those that are not there just once."""
+    omission: Omission | None
+    unreadable: str | None
+    """Why the record cannot be read."""
+
+
+@lru_cache(_REMEMBERED_LAYOUTS)
+def _layout_of(names: tuple[str, ...]) -> _Layout:
+    count = Counter(names)
+    omission, unreadable = None, None
+    if not all(map(_is_text, names)):
+        omission = Omission.of([(names[-1], None)])
+        if omission is None or not all(map(_is_text, names[:-1])):
+            unreadable = _why_unreadable(names)
+    once = {name: place for place, name in enumerate(names) if count[name] == 1}
+    if not _TRACE.isdisjoint(count.keys() - once.keys()):
+        once = {name: place for name, place in once.items() if name not in _TRACE}
+    return _Layout(
+        sum(len(name.encode("utf-8", "surrogatepass")) for name in names),
+        _KNOWN & count.keys(),
+        next((name for name in names if name in _KNOWN and name not in once), None),
+        itemgetter(*(once.get(name, len(names)) for name in _OURS)),
+        omission,
+        unreadable,
+    )
+
+
+def _is_text(name: str) -> bool:
+    """Tell whether a header's key was UTF-8."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _printable(value: bytes | None) -> str | None:
+    """Return 1-128 printable ASCII characters as a text, None for anything else."""
+    if value and len(value) <= _MAX_ID_BYTES and value.isascii():
+        text = value.decode("ascii")
+        if text.isprintable():
+            return text
+    return None
 
 
 def _too_large(record: RawRecord, header_bytes: int, omission: Omission | None) -> MessageTooLargeError:
@@ -230,66 +283,50 @@ def _body_too_large(size: int) -> MessageTooLargeError:
     return MessageTooLargeError("The body is too large", {"body_bytes": size, "limit_bytes": MAX_BODY_BYTES})
 
 
-def _why_unreadable(headers: Sequence[tuple[str, bytes | None]]) -> str:
+def _why_unreadable(names: Sequence[str]) -> str:
     """Say what the edge says, or which header keys are not UTF-8."""
     broken = []
-    for name, _ in headers:
+    for name in names:
         if name.startswith(UNREADABLE):
             return name.removeprefix(UNREADABLE)
-        if name.startswith(_OMISSION):
-            continue
-        try:
-            name.encode()
-        except UnicodeEncodeError:
+        if not name.startswith(_OMISSION) and not _is_text(name):
             broken.append(name.encode("utf-8", "surrogateescape").hex())
     return "header key is not UTF-8: " + ", ".join(broken)
 
 
-def _read_reply_to(headers: Headers, found: Mapping[str, bytes | None], repeated: set[str], topics: Topics) -> None:
-    if "reply_to" not in found:
-        return
-    value = found["reply_to"]
-    if "reply_to" in repeated:
-        headers.reply_to_fault = "reply_to is repeated"
-    elif value is None:
-        headers.reply_to_fault = "reply_to is null"
-    elif not value.isascii() or not topics.is_reply_topic(name := value.decode("ascii")):
-        headers.reply_to_fault = f"reply_to is no topic {topics.replies}<name>"
-    else:
-        headers.reply_to = name
+def _reply_topic(value: bytes | None, topics: Topics) -> tuple[str | None, str | None]:
+    """Return where to answer, or why a present reply_to cannot be used."""
+    if value is _ABSENT:
+        return None, "reply_to is repeated"
+    if value is None:
+        return None, "reply_to is null"
+    if not value.isascii() or not topics.is_reply_topic(name := value.decode("ascii")):
+        return None, f"reply_to is no topic {topics.replies}<name>"
+    return name, None
 
 
-def _first_fault(found: Mapping[str, bytes | None], repeated: set[str]) -> tuple[str, str] | None:
+def _first_fault(
+    layout: _Layout, ours: tuple[bytes | None, ...], own_id: str | None, its_id: str | None
+) -> tuple[str, str] | None:
     """Find the first of our headers that is not as the contract says: its name and what is wrong."""
-    for name in repeated & _KNOWN:
-        return name, "repeated"
-    for name, value in found.items():
-        if name not in _KNOWN or name == "reply_to":
-            continue
-        if value is None:
-            return name, "null"
-        if name in {"message_id", "correlation_id"}:
-            if not _PRINTABLE.fullmatch(value):
-                return name, "not 1-128 printable ASCII characters"
-        elif name == "deadline":
-            if not _DEADLINE.fullmatch(value):
-                return name, "not a time in milliseconds since the epoch"
-        elif name == "content-type":
-            if value != b"application/json":
-                return name, "not application/json"
-        elif not value.isascii():
-            return name, "not ASCII"
+    if layout.repeated is not None:
+        return layout.repeated, "repeated"
+    message_id, correlation_id, _, authorization, deadline, content_type, _, _ = ours
+    if own_id is None and message_id is not _ABSENT:
+        return _wrong("message_id", message_id, "not 1-128 printable ASCII characters")
+    if its_id is None and correlation_id is not _ABSENT:
+        return _wrong("correlation_id", correlation_id, "not 1-128 printable ASCII characters")
+    if authorization is None or not authorization.isascii():
+        return _wrong("authorization", authorization, "not ASCII")
+    if deadline is not _ABSENT and (deadline is None or not _DEADLINE.fullmatch(deadline)):
+        return _wrong("deadline", deadline, "not a time in milliseconds since the epoch")
+    if content_type is not _ABSENT and content_type != b"application/json":
+        return _wrong("content-type", content_type, "not application/json")
     return None
 
 
-def _read_trace(headers: Headers, found: Mapping[str, bytes | None], repeated: set[str]) -> None:
-    """A bad trace context is ignored: it must never cost a message."""
-    if repeated & _TRACE:
-        return
-    traceparent = found.get("traceparent")
-    if traceparent is not None and _TRACEPARENT.fullmatch(traceparent):
-        headers.traceparent = traceparent
-        headers.tracestate = found.get("tracestate")
+def _wrong(name: str, value: bytes | None, reason: str) -> tuple[str, str]:
+    return name, "null" if value is None else reason
 
 
 def malformed_header(name: str, reason: str) -> MalformedMessageError:
