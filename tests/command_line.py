@@ -1,20 +1,17 @@
 """The `catalog` command as an operator runs it, against a deployment under test."""
 
 import asyncio
-import atexit
-import functools
 import json
 import os
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.system import ROOT, SECRET, System
+from tests.forked import PATIENCE_S, fork
+from tests.system import SECRET, System
 
 OPERATOR_KEY = "operator-" + SECRET
 
@@ -39,40 +36,18 @@ class Finished:
         return [line for line in found if line["operation"].startswith("dead_letter_")]
 
 
-class CommandServer:
-    """The process that forks for each command (see `tests.command_server`)."""
-
-    def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.command_server"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self._turn = threading.Lock()
-
-    def run(self, request: Mapping[str, object]) -> int:
-        """Run one command; returns its exit code."""
-        asking, answering = self._process.stdin, self._process.stdout
-        assert asking is not None
-        assert answering is not None
-        with self._turn:
-            asking.write(json.dumps(request) + "\n")
-            asking.flush()
-            return int(answering.readline())
-
-    def end(self) -> None:
-        """End it; its pipes close."""
-        self._process.communicate()
-
-
-@functools.cache
-def _server() -> CommandServer:
-    """Start the server once for the session."""
-    server = CommandServer()
-    atexit.register(server.end)
-    return server
+async def command(*arguments: str, env: Mapping[str, str]) -> Finished:
+    """Run `catalog` with this environment and nothing else; one that does not end in time is killed."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        process = fork("workers", *arguments, env=env, out=out, err=err)
+        try:
+            code = await asyncio.wait_for(process.wait(), PATIENCE_S)
+        except TimeoutError:
+            with suppress(ProcessLookupError):  # just now
+                process.kill()
+            code = await process.wait()
+        return Finished(code, out.read_text(), err.read_text())
 
 
 async def catalog(system: System, *arguments: str, code: int | None = 0, **settings: str) -> Finished:
@@ -93,11 +68,7 @@ async def catalog(system: System, *arguments: str, code: int | None = 0, **setti
         "LOG_LEVEL": "INFO",
         **settings,
     }
-    with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
-        request = {"arguments": arguments, "environment": env, "out": str(out), "err": str(err)}
-        ended = await asyncio.wait_for(asyncio.to_thread(_server().run, request), 60)
-        finished = Finished(ended, out.read_text(), err.read_text())
+    finished = await command(*arguments, env=env)
     assert code is None or finished.code == code, (arguments, finished)
     assert "Traceback" not in finished.err, finished.err
     return finished

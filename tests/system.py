@@ -24,12 +24,12 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.produce import ProduceRequest
 
+from tests.forked import ROOT, Process, fork
 from tests.servers import Servers
 from workers.stack.tied import tied
 
 SECRET = "a-secret-that-only-this-test-suite-knows"
 ADMIN = ("catalog_admin", "catalog_operator")
-ROOT = Path(__file__).parent.parent
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class WorkerProcess:
     """A worker as an operator runs it."""
 
     role: str
-    process: asyncio.subprocess.Process
+    process: Process
     log: Path
     metrics_url: str = ""
 
@@ -92,6 +92,9 @@ class System:
     partitions: int = 4
     root: Path = ROOT
     """The checkout whose workers are run."""
+    forks: bool = True
+    """Whether workers are forked from a process that has loaded everything, or executed as an operator does: that is
+    what other checkouts need, and whoever measures a process."""
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
     workers: list[WorkerProcess] = field(default_factory=list)
     replies: dict[str, list[Reply]] = field(default_factory=dict)
@@ -162,19 +165,23 @@ class System:
 
     # Workers ---------------------------------------------------------------------------------------------------------
     async def start(self, role: str = "commands", *, ready: bool = True, **settings: str) -> WorkerProcess:
-        """Start a worker process as an operator does; waits until it is ready."""
+        """Start a worker process; waits until it is ready."""
         number = next(self._numbers)  # several may be starting at once
         log = self.directory / f"{role}-{number}.log"
         announced = self.directory / f"{role}-{number}.url"
         env = self.environment() | {"WORKER_NAME": f"{role}-{number}", "METRICS_URL_FILE": str(announced)} | settings
-        with log.open("wb") as output:
-            process = await asyncio.create_subprocess_exec(
-                *tied([sys.executable, "-m", "workers", "worker", role]),
-                env=env,
-                cwd=self.root,
-                stdout=output,
-                stderr=output,
-            )
+        process: Process
+        if self.forks:
+            process = fork("workers", "worker", role, env=env, out=log)
+        else:
+            with log.open("wb") as output:
+                process = await asyncio.create_subprocess_exec(
+                    *tied([sys.executable, "-m", "workers", "worker", role]),
+                    env=env,
+                    cwd=self.root,
+                    stdout=output,
+                    stderr=output,
+                )
         worker = WorkerProcess(role, process, log)
         self.workers.append(worker)
         if ready:

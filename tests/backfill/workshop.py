@@ -1,6 +1,7 @@
 """What tests of backfills need: definitions in a folder of their own, workers, wishes, and looks into the ledger."""
 
 import asyncio
+import os
 import sys
 import textwrap
 import time
@@ -16,6 +17,7 @@ from persistence.backfill.definition import Definition, load_definitions
 from persistence.backfill.runs import Run
 from persistence.backfill.walk import Walk, read_walk
 from persistence.engine import Connection, Engine, connected
+from tests.forked import ROOT, Process, fork
 from workers.backfill.control import BackfillControl, RunView
 from workers.backfill.worker import run_backfill_worker
 from workers.backfill.workplace import BackfillWorkerConfig
@@ -97,14 +99,15 @@ class Workshop:
             stop.set()
             await asyncio.gather(*tasks)
 
-    async def process(self, name: str, *throttle: str) -> asyncio.subprocess.Process:
-        """Start a worker in a process of its own, which a test may kill or stop."""
-        command = [sys.executable, "-m", "tests.backfill.worker_process", self.url, name, str(self.folder), *throttle]
-        return await asyncio.create_subprocess_exec(
-            *tied(command),
-            cwd=Path(__file__).parents[2],
-            stdout=asyncio.subprocess.DEVNULL,
-        )
+    async def process(self, name: str, *throttle: str, forks: bool = True) -> Process:
+        """Start a worker in a process of its own, which a test may kill or stop; executed if it is to be measured."""
+        module, arguments = "tests.backfill.worker_process", (self.url, name, str(self.folder), *throttle)
+        log = self.folder / f"{name}.log"
+        if forks:
+            return fork(module, *arguments, env=os.environ, out=log)
+        with log.open("wb") as output:
+            command = tied([sys.executable, "-m", module, *arguments])
+            return await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdout=output, stderr=output)
 
     async def walk(self, name: str) -> Walk:
         """Return the SQL of a definition."""

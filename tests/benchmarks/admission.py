@@ -27,8 +27,9 @@ from rich.table import Table
 
 from migrations import runner
 from tests.benchmarks.commands import copy_of, creation, rate_of
+from tests.forked import ROOT
 from tests.servers import Servers, start_servers
-from tests.system import ROOT, System, WorkerProcess
+from tests.system import System, WorkerProcess
 from workers import bootstrap
 from workers.admission.identity import Identity
 from workers.admission.rate import Charge, RateLimit, Verdict
@@ -78,7 +79,7 @@ async def measure(
     servers: Servers, template: str, tokens: list[str], *, checked: bool, spread: bool
 ) -> tuple[float, float]:
     """Publish commands, start one worker; replies a second, and its processor time in µs a command."""
-    async with System(servers, await copy_of(servers, template)) as system:
+    async with System(servers, await copy_of(servers, template), forks=False) as system:
         senders = tokens * 10 if spread else [token for token in tokens for _ in range(10)]
         sent = [await system.send("commands", creation(), key=uuid.uuid4().hex, token=token) for token in senders]
         await system.flush()

@@ -136,7 +136,7 @@ async def fill(workshop: Workshop, rows: int) -> None:
 @asynccontextmanager
 async def processes(workshop: Workshop, count: int, *throttle: str) -> AsyncIterator[Sequence[psutil.Process]]:
     """Run workers as an operator does, each in a process; ready when they have looked around."""
-    workers = [await workshop.process(f"bench{number}", *throttle) for number in range(count)]
+    workers = [await workshop.process(f"bench{number}", *throttle, forks=False) for number in range(count)]
     await workshop.poll("select count(*) = $1 from backfill_workers where seen_at > now() - interval '5 s'", count)
     try:
         yield [psutil.Process(worker.pid) for worker in workers]

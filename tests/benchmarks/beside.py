@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.benchmarks.commands import copy_of, creation, rate_of
+from tests.forked import ROOT
 from tests.servers import Servers, start_servers
-from tests.system import ROOT, System
+from tests.system import System
 
 COMMANDS: Final = 10_000
 ROUNDS: Final = 7
@@ -33,7 +34,7 @@ Round = tuple[float, float]
 
 async def measure(servers: Servers, template: str, root: Path) -> Round:
     """Publish creations, start one worker, and measure from its first reply to the last."""
-    async with System(servers, await copy_of(servers, template), root=root) as system:
+    async with System(servers, await copy_of(servers, template), root=root, forks=False) as system:
         sent = [await system.send("commands", creation(), key=uuid.uuid4().hex) for _ in range(COMMANDS)]
         await system.flush()
         worker = await system.start(ready=False, LOG_LEVEL="WARNING")

@@ -31,7 +31,7 @@ ROUNDS = 3
 
 async def measure(servers: Servers, template: str, *, rival: bool, number: int) -> float:
     """Publish commands, start one worker, and return replies a second."""
-    async with System(servers, await copy_of(servers, template)) as system:
+    async with System(servers, await copy_of(servers, template), forks=False) as system:
         sent = [await system.send("commands", creation(), key=uuid.uuid4().hex) for _ in range(number)]
         await system.flush()
         if rival:
@@ -48,7 +48,7 @@ PRODUCTS = 50
 
 async def measure_mix(servers: Servers, template: str) -> float:
     """The same for a mix: 40 % update_customer, 30 % place_order, 20 % create_customer, 10 % update_product."""
-    async with System(servers, await copy_of(servers, template)) as system:
+    async with System(servers, await copy_of(servers, template), forks=False) as system:
         worker = await system.start(LOG_LEVEL="WARNING")
         stock = []
         for n in range(PRODUCTS):

@@ -1,6 +1,7 @@
 """A deployment whose every part can be harmed: workers behind proxies, and an embedded stack of its own."""
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -197,7 +198,7 @@ async def an_arena(state: Path, brokers: int, workers: int) -> AsyncIterator[Are
     servers = await parts.up()
     try:
         await runner.upgrade(servers.env.database_url)
-        system = Deployment(servers, servers.env.database_url, PARTITIONS)
+        system = Deployment(servers, servers.env.database_url, PARTITIONS, forks=os.environ.get("SUITE_SIZE") != "long")
         system.copies = brokers
         proxied = urlsplit(servers.env.database_url)
         system.settings = {

@@ -29,6 +29,7 @@ from persistence.engine import PoolSettings, create_engine
 from persistence.faults import Fault, fault_of
 from tests.backfill.workshop import ENDED, Session, Workshop
 from tests.databases import drop_database
+from tests.forked import Process
 from tests.servers import Servers, start_servers
 
 WORKERS: Final = 3
@@ -137,8 +138,8 @@ class _Chaos:
         self._workshop = workshop
         self._say = say
         self._dice = random.Random(plan.seed)
-        self._workers: list[asyncio.subprocess.Process] = []
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._workers: list[Process] = []
+        self._processes: list[Process] = []
         self._stopped: set[asyncio.Task[None]] = set()
         self._account = Account()
         self._dual_write = False
@@ -231,7 +232,7 @@ class _Chaos:
         if kind == "kill":
             await self._add()
 
-    async def _wake_later(self, worker: asyncio.subprocess.Process, after_s: float) -> None:
+    async def _wake_later(self, worker: Process, after_s: float) -> None:
         """Let a worker that stood still go on, as a zombie of its former self, until there are too many."""
         await asyncio.sleep(after_s)
         worker.send_signal(signal.SIGCONT)

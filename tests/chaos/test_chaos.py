@@ -21,7 +21,7 @@ from tests.chaos.campaign import Campaign, Run
 from tests.chaos.faults import IN_SHORT, SHARES, TOGETHER, USUAL_WORKERS, Recovery, Stage
 from tests.chaos.inspection import Inspector
 from tests.chaos.traffic import Traffic
-from tests.system import ROOT
+from tests.forked import ROOT
 from workers.verify.run import Plan
 
 SIZE: Final = os.environ.get("SUITE_SIZE", "short")

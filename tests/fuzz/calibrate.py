@@ -92,7 +92,7 @@ async def run(servers: Servers, at: Path, console: Console) -> None:
     admin = await asyncpg.connect(servers.env.database_url)
     await admin.execute(f'create database "{name}"')
     await admin.close()
-    async with System(servers, servers.database(name), root=at) as system:
+    async with System(servers, servers.database(name), root=at, forks=False) as system:
         migrating = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "workers", "migrate", env=system.environment(), cwd=at
         )

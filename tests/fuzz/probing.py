@@ -13,7 +13,8 @@ from typing import Any, Final
 import psutil
 from aiokafka.admin import NewTopic
 
-from tests.system import ROOT, SECRET, System, WorkerProcess
+from tests.forked import ROOT
+from tests.system import SECRET, System, WorkerProcess
 
 PROBES_PER_S: Final = 20.0
 PROBED: Final = "PROBED"

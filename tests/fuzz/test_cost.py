@@ -26,6 +26,7 @@ async def test_costly_messages_cost_their_neighbours_nothing(system: System) -> 
 
     No worker grows beyond its bound, nothing stays unanswered, and no worker ends.
     """
+    system.forks = False
     workers = [await system.start(side, LOG_LEVEL="ERROR") for side in ("commands", "queries")]
     stock = await lay_in(system, CUSTOMERS[SIZE])
     assert (await system.command("create_product", {"mnemonic": PROBED, "overview": "o"}, version=2)).status == 201

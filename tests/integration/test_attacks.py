@@ -297,6 +297,7 @@ async def test_batches_that_take_long(system: System) -> None:
 
 async def test_batches_that_unpack_to_gigabytes(system: System) -> None:
     """A small batch that unpacks beyond all bounds costs its own record; the worker lives, the partition goes on."""
+    system.forks = False
     worker = await system.start("commands")
     process = psutil.Process(worker.process.pid)
     before = process.memory_info().rss

@@ -70,6 +70,7 @@ DEAR: dict[str, Fetched] = {
 
 async def test_bytes(system: System) -> None:
     """Each record within its limits is applied, each beyond them gets its 413, and the worker stays small."""
+    system.forks = False
     worker = await system.start("commands")
     process = psutil.Process(worker.process.pid)
     before = process.memory_info().rss

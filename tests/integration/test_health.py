@@ -109,6 +109,7 @@ async def test_a_replica_without_a_partition_is_ready(stack: Servers, database_u
 
 async def test_figures_of_an_ordinary_day(system: System) -> None:
     """Lag, pool, acks and steps are there without any trouble, and tell of none."""
+    system.forks = False
     worker = await system.start()
     for correlation_id in await publish(system):
         await system.reply(correlation_id)

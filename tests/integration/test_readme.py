@@ -7,7 +7,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from tests.system import ROOT, System
+from tests.command_line import command
+from tests.forked import ROOT
+from tests.system import System
 
 PROMPT = ".venv/bin/catalog "
 
@@ -19,33 +21,18 @@ def commands() -> list[list[str]]:
     return [shlex.split(line.split("  #")[0])[1:] for line in blocks if line.startswith(PROMPT)]
 
 
-async def run(system: System, arguments: list[str]) -> tuple[int, str]:
-    """Run one as a user does, against this system."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "workers",
-        *arguments,
-        env=system.environment(),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 120)
-    return int(process.returncode or 0), output.decode()
-
-
 async def test_every_command(system: System) -> None:
     """Setting up, asking, verifying: each command ends with 0; each worker named gets ready and stops on SIGTERM."""
     found = commands()
     assert len(found) >= 8, found
     workers = [arguments[1] for arguments in found if arguments[0] == "worker"]
     assert {"commands", "queries"} <= set(workers)
+    system.forks = False
     started = [await system.start(role) for role in workers]
     for arguments in found:
         if arguments[0] != "worker":
-            code, output = await run(system, arguments)
-            assert code == 0, (arguments, output)
+            ended = await command(*arguments, env=system.environment())
+            assert ended.code == 0, (arguments, ended)
     for worker in started:
         worker.process.terminate()
         assert await worker.ended(60) == 0

@@ -14,7 +14,8 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from tests.system import ROOT, Reply, System, WorkerProcess
+from tests.forked import ROOT
+from tests.system import Reply, System, WorkerProcess
 
 Payload = Mapping[str, object]
 

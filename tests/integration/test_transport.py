@@ -7,9 +7,9 @@ The embedded Redis speaks no TLS, so a proxy does that in front of it. The right
 import asyncio
 import base64
 import json
+import os
 import shutil
 import ssl
-import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -29,9 +29,10 @@ from aiokafka.errors import TopicAuthorizationFailedError
 from contracts.topics import Topics
 from migrations import runner
 from migrations.roles import grant_worker
+from tests.command_line import Finished, command
 from tests.kafka_access import Authority, allow, documented, set_password
 from tests.servers import Given, Servers
-from tests.system import ROOT, SECRET, System
+from tests.system import SECRET, System
 from workers.kafka.connection import reach_broker
 from workers.kafka.observation import SilentObserver
 from workers.kafka.producer import PatientProducer
@@ -389,18 +390,18 @@ async def test_refusals_are_one_line(place: Place) -> None:
         found = await run_workers({name: settings for name, (settings, _) in cases.items()}, place)
     wrong = {}
     for name, (_, expected) in cases.items():
-        code, output, errors = found[name]
-        lines = errors.splitlines()
+        ended = found[name]
+        lines = ended.err.splitlines()
         wanted = 2 if name.startswith("no such file") else 1  # a wrong setting, judged before any server is asked
-        if code != wanted or len(lines) != 1 or not lines[0].startswith("error: ") or expected not in lines[0]:
-            wrong[name] = (code, errors, output[-500:])
-        assert PASSWORD not in output + errors
-        assert "wr0ng" not in output + errors
+        if ended.code != wanted or len(lines) != 1 or not lines[0].startswith("error: ") or expected not in lines[0]:
+            wrong[name] = ended
+        assert PASSWORD not in ended.out + ended.err
+        assert "wr0ng" not in ended.out + ended.err
     assert wrong == {}
 
 
-async def run_workers(cases: dict[str, dict[str, str]], place: Place) -> dict[str, tuple[int | None, str, str]]:
-    """Start a command worker with each of these settings; exit codes and outputs."""
+async def run_workers(cases: dict[str, dict[str, str]], place: Place) -> dict[str, Finished]:
+    """Start a command worker with each of these settings, all at once."""
     good = {
         "ENVIRONMENT": "production",
         "DATABASE_URL": place.over_tls(),
@@ -411,13 +412,8 @@ async def run_workers(cases: dict[str, dict[str, str]], place: Place) -> dict[st
         "DLQ_SIGNING_KEY": "dead-letters-" + SECRET,
         "LOG_LEVEL": "ERROR",
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.forked_cli", cwd=ROOT,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    given = {name: (["worker", "commands"], good | settings) for name, settings in cases.items()}
-    output, _ = await process.communicate(json.dumps(given).encode())
-    return {name: tuple(outcome) for name, outcome in json.loads(output).items()}
+    running = [command("worker", "commands", env=os.environ | good | one) for one in cases.values()]
+    return dict(zip(cases, await asyncio.gather(*running), strict=True))
 
 
 @asynccontextmanager

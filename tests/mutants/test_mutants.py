@@ -15,9 +15,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from tests.forked import ROOT
 from tests.mutants.patching import Mutant, PatchError, mutants
 from tests.servers import Servers
-from tests.system import ROOT
 
 SIZE: Final = os.environ.get("SUITE_SIZE", "short")
 CHOSEN: Final = [one for one in mutants() if SIZE == "long" or one.quick]
