@@ -60,8 +60,11 @@ run: .venv ## The whole system on this machine, with a scenario; stays up until 
 test: .venv ## All tests but the suites below; more pytest options: make test ARGS="-k dead_letter"
 	@$(PYTEST) -m "not ($(SUITES))" $(if $(findstring -k,$(ARGS)),,--numprocesses 3 --dist loadfile) $(ARGS)
 
+# Likewise, in two processes; one test at a time, as one may take as long as twenty others. What measures how fast the
+# machine is runs alone, at the end.
 smoke: .venv ## The short form of every suite below
-	@SUITE_SIZE=short $(PYTEST) -m "$(SUITES)" --timeout 240 $(ARGS)
+	@SUITE_SIZE=short $(PYTEST) -m "$(SUITES)" --timeout 240 \
+		$(if $(findstring -k,$(ARGS)),,--numprocesses 2 --dist load --maxschedchunk 1) $(ARGS)
 
 lint: .venv ## Formatting, style, types, import directions, safe DDL, the declarations of kinds
 	@$(BIN)/ruff format --check .

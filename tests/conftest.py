@@ -17,7 +17,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from migrations import runner
-from tests import databases
+from tests import alone, databases
 from tests.servers import Servers, start_servers
 from tests.system import System
 
@@ -44,6 +44,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         terminalreporter.write_line(
             f"error: {what} selects no test: -k takes a part of a test's or a file's name", red=True
         )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Change nothing of the order but that what runs alone comes last."""
+    alone.last(items)
+
+
+@pytest.fixture(autouse=True)
+def _turn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Where several processes run tests, have those marked `alone` run beside no other."""
+    if not hasattr(request.config, "workerinput"):  # one process
+        yield
+        return
+    is_alone = request.node.get_closest_marker(alone.ALONE) is not None
+    with alone.turn(tmp_path_factory.getbasetemp().parent, alone=is_alone):
+        yield
 
 
 @pytest.fixture(scope="session")

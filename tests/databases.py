@@ -1,4 +1,4 @@
-"""Dropping a test's database."""
+"""Dropping a test's database, and emptying one for the next example."""
 
 import asyncio
 import time
@@ -8,6 +8,23 @@ from typing import Any, Final
 import asyncpg
 
 PATIENCE_S: Final = 60.0
+CATALOGUE: Final = (
+    "cache_invalidations",
+    "counter_deltas",
+    "outcomes",
+    "customer_category_counts",
+    "customer_summaries",
+    "product_holds",
+    "orders",
+    "validation_instances",
+    "product_version_items",
+    "product_versions",
+    "products",
+    "customers",
+)
+"""What commands write; a table stands before those that it refers to."""
+_MOST_BYTES: Final = 1 << 20
+"""Of a table that was often emptied row by row, with what is left of its rows."""
 
 
 async def drop_database(execute: Callable[[str], Awaitable[Any]], name: str) -> None:
@@ -24,3 +41,13 @@ async def drop_database(execute: Callable[[str], Awaitable[Any]], name: str) -> 
             await asyncio.sleep(0.2)
         else:
             return
+
+
+async def empty(connection: Any) -> None:  # noqa: ANN401 - a driver's, or ours
+    """Delete all that commands have written: row by row, which takes a thirtieth of the time of making files anew."""
+    largest = "select max(pg_total_relation_size(name::regclass)) from unnest($1::text[]) as name"
+    if await connection.fetchval(largest, CATALOGUE) > _MOST_BYTES:
+        await connection.execute(f"truncate {', '.join(CATALOGUE)}")
+        return
+    for table in CATALOGUE:
+        await connection.execute(f"delete from {table}")

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import orjson
@@ -81,6 +81,10 @@ class Cleared:
         self.keys.extend(keys)
 
 
+_steering = cache(steering)
+"""The definitions of backfills are read once; they are this release's."""
+
+
 class Direct:
     """A command pipeline that a test hands records to."""
 
@@ -117,7 +121,7 @@ class Direct:
             lambda: str(uuid7()),
             RuleBook(caching=True),
             watching,
-            steering(),
+            _steering(),
             Parking(engine, TOPICS.commands, parked, SECRET.encode()),
             Blame(partial(probe, engine)),
         )

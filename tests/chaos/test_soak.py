@@ -170,6 +170,7 @@ def row(soak: Soak, minute: int, account: Account) -> list[str]:
 
 
 @pytest.mark.soak
+@pytest.mark.alone
 async def test_soak(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Memory, connections, the outcome table and the lag are level, and every command is accounted for."""
     table = Table("minute", "fault", "messages", "p99 ms", "MB", "connections", "outcomes", "their MB", "lag")

@@ -21,6 +21,7 @@ WORKER_BYTES: Final = 400_000_000
 
 
 @pytest.mark.fuzz
+@pytest.mark.alone
 async def test_costly_messages_cost_their_neighbours_nothing(system: System) -> None:
     """Of the probes beside them at most one in a hundred takes longer than the p99 without them and a second.
 

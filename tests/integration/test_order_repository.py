@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from persistence import unit_of_work
 from persistence.engine import Engine, PoolSettings, connected, create_engine
 from persistence.identity_map import UndeclaredKeyError
+from tests import databases
 from tests.in_memory.unit_of_work import Answer, Asking, Catalogue, InMemoryCatalogue
 from tests.integration.postgres_catalogue import PostgresCatalogue
 from tests.read_models import differences
@@ -101,7 +102,7 @@ batches = st.lists(st.lists(commands, min_size=1, max_size=5), min_size=1, max_s
 async def test_the_same_history_has_the_same_answers(engine: Engine, history: list[list[Asking]]) -> None:
     """Random batches: every envelope, of commands and of all queries after them, is the same in Postgres."""
     async with connected(engine) as connection:
-        await connection.execute("truncate customers, products, counter_deltas cascade")
+        await databases.empty(connection)
     one, other = InMemoryCatalogue(), PostgresCatalogue(engine)
     for batch in (OPENING, *history):
         assert await one.apply(*batch) == await other.apply(*batch)

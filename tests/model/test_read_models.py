@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from persistence import counters, product_holds
 from persistence.engine import Engine, PoolSettings, connected, create_engine
-from tests import read_models
+from tests import databases, read_models
 from tests.batches import NOW, Batches
 from tests.in_memory.unit_of_work import Asking
 
@@ -134,7 +134,7 @@ OPENING: Final = [
 async def empty(engine: Engine) -> None:
     """Forget the example before: a comparison must not take longer with each."""
     async with connected(engine) as connection:
-        await connection.execute("truncate customers, products, counter_deltas, outcomes cascade")
+        await databases.empty(connection)
 
 
 async def work(batches: Batches, cast: Cast, history: Sequence[Sequence[Step]], hours: int) -> None:

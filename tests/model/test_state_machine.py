@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from persistence.engine import Engine, PoolSettings, connected, create_engine
+from tests import databases
 from tests.direct import Arrived, Direct
 from tests.model.catalogue_model import Model
 from tests.read_models import differences
@@ -68,10 +69,6 @@ commands = st.one_of(
 )
 deliveries = st.tuples(st.sampled_from(["one", "two"]), st.integers(0, 25), commands)
 
-_TABLES = """
-truncate customers, products, product_versions, product_version_items, validation_instances, orders, product_holds,
-  customer_summaries, customer_category_counts, outcomes, counter_deltas, cache_invalidations"""
-
 
 class Histories(RuleBasedStateMachine):
     """Batches of deliveries, and deliveries that come again, on an empty database."""
@@ -85,12 +82,12 @@ class Histories(RuleBasedStateMachine):
         self.direct = Direct(self.engine)
         self.past: list[tuple[Arrived, str, str, str, dict[str, Any]]] = []
         self.bodies: list[bytes] = []
-        self.runner.run(self.execute(_TABLES))
+        self.runner.run(self.empty())
 
-    async def execute(self, statement: str) -> None:
-        """Run a statement."""
+    async def empty(self) -> None:
+        """Forget the history before."""
         async with connected(self.engine) as connection:
-            await connection.execute(statement)
+            await databases.empty(connection)
 
     @rule(batch=st.lists(deliveries, min_size=1, max_size=6))
     def decide_a_batch(self, batch: list[tuple[str, int, tuple[str, dict[str, Any]]]]) -> None:
