@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+TOOLS := .venv-tools
 PYTEST := $(BIN)/python -m pytest
 
 # Test suites with a target of their own: `make test` leaves them out, `make smoke` runs each in its short form.
@@ -26,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help .venv run test smoke lint format chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill bench-beside audit lock clean
+.PHONY: help .venv run test smoke lint format contract-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill bench-beside audit lock lock-parser clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +47,22 @@ help: ## List the targets
 # The project itself, editable, built by the locked hatchling: nothing is fetched.
 .venv/.project-installed: .venv/.requirements-installed pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Tools that are no part of the product, apart: what `make run` and `make test` install does not grow with them.
+$(TOOLS)/.requirements-installed: requirements-tools.txt | .venv
+	@echo "Fetching and installing the locked tools into $(TOOLS) ..."
+	@$(BIN)/python -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+PARSER := tests/contracts/parser
+NPM = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" npm
+
+$(TOOLS)/parser/.installed: $(TOOLS)/.requirements-installed $(wildcard $(PARSER)/*) $(PARSER)/.npmrc
+	@mkdir -p $(TOOLS)/parser
+	@cp $(PARSER)/package.json $(PARSER)/package-lock.json $(PARSER)/.npmrc $(PARSER)/parse.mjs $(TOOLS)/parser/
+	@cd $(TOOLS)/parser && $(NPM) ci --silent
 	@touch $@
 
 # -------------------------------------------------------------------------------------------------------------------- run
@@ -73,6 +90,13 @@ lint: .venv ## Formatting, style, types, import directions, safe DDL, the declar
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m migrations.lint
 	@$(BIN)/python -m workers.contract.lint
+
+# Node comes from a wheel, the parser from npm; both are locked.
+contract-check: .venv $(TOOLS)/parser/.installed ## The exported contract, read by the official AsyncAPI parser
+	@$(BIN)/catalog contract export --format asyncapi-json >$(TOOLS)/parser/to-fill-in.json
+	@$(BIN)/catalog contract export --format asyncapi-yaml --prefix shop --server kafka.example.com:9093 --currency EUR \
+		>$(TOOLS)/parser/filled.yaml
+	@cd $(TOOLS)/parser && ../bin/node parse.mjs to-fill-in.json filled.yaml
 
 format: .venv ## Put the formatting right, and what ruff can put right by itself
 	@$(BIN)/ruff format .
@@ -123,8 +147,12 @@ lock: .venv ## Re-make requirements*.txt from pyproject.toml, keeping what still
 	@$(LOCK) --output-file requirements.txt --constraint requirements-build.txt pyproject.toml
 	@$(LOCK) --output-file requirements-dev.txt --extra stack --extra contract --extra dev \
 		--constraint requirements-build.txt --constraint requirements.txt pyproject.toml
+	@$(LOCK) --output-file requirements-tools.txt requirements-tools.in
+
+lock-parser: $(TOOLS)/.requirements-installed ## Re-make the lock of the AsyncAPI parser from its package.json
+	@cd $(PARSER) && $(NPM) install --package-lock-only && ../../../$(TOOLS)/bin/node plain_lock.mjs
 
 clean: ## Stop the embedded stack; remove .venv, .local and the tools' caches of this checkout
 	@if [ -e .local/stack.env ] && [ -x $(BIN)/catalog ]; then $(BIN)/catalog stack down; fi
-	@rm -rf .venv .local build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv $(TOOLS) .local build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +

@@ -1,6 +1,7 @@
 """What is installed, locked, committed and deployed fits together."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from workers.settings import GROUPS, Group, Process
 
 ROOT: Final = Path(__file__).parents[2]
 LOCKS: Final = ("requirements-build.txt", "requirements.txt", "requirements-dev.txt")
+TOOLS_LOCK: Final = "requirements-tools.txt"
 ONE_SHOTS: Final = {"migrate", "topics"}
 WORKERS: Final = {"commands", "queries", "backfill"}
 SERVERS: Final = {"kafka", "postgres", "redis"}
@@ -106,7 +108,7 @@ def test_command_line_needs_no_development_package() -> None:
 
 
 def test_every_import_is_a_declared_dependency() -> None:
-    """What is imported is declared: by the project, by `stack` and `contract` for these parts, by `dev` for the tests."""
+    """What is imported is declared: by the project, by `stack` or `contract` for that part, by `dev` for the tests."""
     project = _pyproject()["project"]
     extras = project["optional-dependencies"]
     runtime, stack, contract, dev = (
@@ -134,7 +136,7 @@ def test_every_import_is_a_declared_dependency() -> None:
 # -------------------------------------------------------------------------------------------------------------- locks
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, TOOLS_LOCK])
 def test_lock_names_no_place(lock: str) -> None:
     """A lock pins by version and hash alone: no address, no path, no index option."""
     text = (ROOT / lock).read_text(encoding="utf-8")
@@ -143,7 +145,7 @@ def test_lock_names_no_place(lock: str) -> None:
     assert not re.search(r"(^|\s)\.{0,2}/", text)
 
 
-@pytest.mark.parametrize("lock", LOCKS)
+@pytest.mark.parametrize("lock", [*LOCKS, TOOLS_LOCK])
 def test_lock_pins_everything_with_hashes(lock: str) -> None:
     """Each requirement of a lock is one exact version with at least one hash."""
     text = (ROOT / lock).read_text(encoding="utf-8")
@@ -152,6 +154,15 @@ def test_lock_pins_everything_with_hashes(lock: str) -> None:
     pinned = re.compile(r"[\w.-]+==[\w.!+]+( ; [^-]+)?( +--hash=sha256:[0-9a-f]{64})+")
     assert requirements
     assert [line for line in requirements if not pinned.fullmatch(line)] == []
+
+
+def test_the_lock_of_the_parser_pins_by_hash_alone() -> None:
+    """What npm installs has a version and a hash each, and no address."""
+    text = (ROOT / "tests" / "contracts" / "parser" / "package-lock.json").read_text(encoding="utf-8")
+    assert "://" not in text
+    packages = {name: one for name, one in json.loads(text)["packages"].items() if name}
+    assert packages
+    assert all(one["version"] and one["integrity"].startswith("sha512-") for one in packages.values())
 
 
 def test_locks_agree() -> None:
@@ -206,11 +217,11 @@ def test_readme_names_only_make_targets_that_exist() -> None:
 
 
 def test_ci_needs_no_terminal() -> None:
-    """`.ci/run` is executable and runs lint, test and smoke, in that order."""
+    """`.ci/run` is executable and runs lint, contract-check, test and smoke, in that order."""
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     steps = re.findall(r"^step (\S+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
-    assert steps == [".venv", "lint", "test", "smoke"]
+    assert steps == [".venv", "lint", "contract-check", "test", "smoke"]
 
 
 def _seconds_of_a_wall_clock(compare: ast.Compare) -> float | None:
