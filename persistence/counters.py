@@ -4,6 +4,7 @@ So no counter is ever a row that every batch must lock.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -23,7 +24,7 @@ CATEGORY_ORDERS: Final = "category_orders"
 CATEGORY_REVENUE: Final = "category_revenue"
 """Labelled by category."""
 
-_DELTAS: Final = RowSet("counter_deltas", {"counter": "text", "label": "text", "amount": "numeric"})
+DELTAS: Final = RowSet("counter_deltas", {"counter": "text", "label": "text", "amount": "numeric"})
 
 
 class CounterDeltas:
@@ -36,10 +37,9 @@ class CounterDeltas:
         """Raise (or lower) a counter."""
         self._amounts[counter, label] += amount
 
-    async def flush(self, connection: Connection) -> None:
-        """Write one row a counter that changed; one statement."""
-        rows = [(counter, label, amount) for (counter, label), amount in sorted(self._amounts.items()) if amount]
-        await _DELTAS.insert(connection, rows)
+    def rows(self) -> Sequence[tuple[str, str, Decimal]]:
+        """List the rows of `DELTAS`, one a counter that changed."""
+        return [(counter, label, amount) for (counter, label), amount in sorted(self._amounts.items()) if amount]
 
 
 async def total(connection: Connection, counter: str) -> Decimal:

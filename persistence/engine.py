@@ -180,19 +180,34 @@ set local idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}';
 set local lock_timeout = '{LOCK_TIMEOUT}'"""
 
 
+async def begin(connection: Connection, *also: str) -> None:
+    """Begin a transaction that cannot outlive its time-outs, on a connection that `for_transaction` lent.
+
+    `also` are statements without arguments that run in the same round trip, one after the other, each with a snapshot
+    of its own.
+    """
+    await connection.execute(";\n".join((_BEGIN, *also)))
+
+
 @asynccontextmanager
 async def transaction(engine: AsyncEngine, *also: str) -> AsyncIterator[Connection]:
-    """Begin a transaction that cannot outlive its time-outs; whoever uses it commits, at one place, else it rolls back.
+    """Begin a transaction, as `begin` does; whoever uses it commits, at one place, else it rolls back."""
+    async with for_transaction(engine) as connection:
+        await begin(connection, *also)
+        yield connection
 
-    `also` are statements without arguments that run in the same round trip. A connection whose transaction ended by
-    anything but a commit or a clean roll-back is closed.
+
+@asynccontextmanager
+async def for_transaction(engine: AsyncEngine) -> AsyncIterator[Connection]:
+    """Borrow a connection for one transaction, that may begin later; what is not committed is rolled back.
+
+    A connection whose transaction ended by anything but a commit or a clean roll-back is closed.
     """
     async with connected(engine) as connection:
-        await connection.execute(";\n".join((_BEGIN, *also)))
         try:
             yield connection
         except Exception as error:
-            if _leaves_it_well(error):
+            if connection.is_in_transaction() and _leaves_it_well(error):
                 await connection.execute("rollback")
             raise
         if connection.is_in_transaction():

@@ -38,6 +38,12 @@ select
   + (select coalesce(sum(octet_length(o.lines::text)), 0) from orders o where o.id = any($6::uuid[]))"""
 
 
+def is_to_weigh(products: DeclaredProducts, orders: Collection[str], at_most: int = LOADED_AT_ONCE) -> bool:
+    """Say whether so many products and orders may be too much to be loaded at once."""
+    rows = len(products.changed) + len(products.versions) + len(products.rules) + len(orders)
+    return rows * LARGEST_ROW > at_most
+
+
 async def weigh(
     connection: Connection,
     products: DeclaredProducts,
@@ -46,9 +52,6 @@ async def weigh(
     at_most: int = LOADED_AT_ONCE,
 ) -> None:
     """Raise `TooMuchAtOnceError` where products and orders that are declared would be too much to be loaded at once."""
-    rows = len(products.changed) + len(products.versions) + len(products.rules) + len(orders)
-    if rows * LARGEST_ROW <= at_most:
-        return
     labels: Sequence[tuple[str, str]] = products.versions
     found: int = await connection.fetchval(
         _weigh(columns),

@@ -5,19 +5,19 @@ each other in a circle. A name's lock is 64 bits of its hash; a collision costs 
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from persistence.engine import Connection
-
-_LOCK: Final = "select count(pg_advisory_xact_lock(k)) from unnest($1::bigint[]) as k"
+_LOCK: Final = "select count(pg_advisory_xact_lock(k)) from unnest('{{{}}}'::bigint[]) as k"
 
 
-async def lock_names(connection: Connection, names: Iterable[tuple[str, str]]) -> None:
-    """Lock names, each with the space it is unique in, until the end of the transaction; one statement, sorted."""
+def locking(names: Iterable[tuple[str, str]]) -> Sequence[str]:
+    """Write the statement that locks names, each with the space it is unique in, until the transaction ends, sorted.
+
+    It has no arguments, so that it can ride with others; no names, no statement.
+    """
     numbers = sorted({_number(space, name) for space, name in names})
-    if numbers:
-        await connection.execute(_LOCK, numbers)
+    return [_LOCK.format(",".join(map(str, numbers)))] if numbers else []
 
 
 def _number(space: str, name: str) -> int:

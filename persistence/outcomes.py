@@ -12,9 +12,11 @@ from typing import Final, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from handlers.readers import StoredOutcome
+from persistence.counters import DELTAS, CounterDeltas
 from persistence.engine import Connection, connected, transaction
 from persistence.faults import UniqueConflictError
 from persistence.rowset import RowSet, array_text
+from persistence.standing import STANDING, Standing
 
 OutcomeKey = tuple[str, str]
 """Caller and message_id."""
@@ -48,19 +50,24 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """The outcomes found, and the purge mark: what the broker stamped before it may never be applied again.
+    """The outcomes found, and how the database stood then.
 
     `any_parked` tells whether any command waits behind one that met a defect (`persistence.parked_commands`).
     """
 
     known: Mapping[OutcomeKey, Known]
-    mark: datetime
+    standing: Standing
     any_parked: bool = False
+
+    @property
+    def mark(self) -> datetime:
+        """What the broker stamped before it may never be applied again."""
+        return self.standing.mark
 
 
 # What is still to be erased (`persistence.erasures`) is not shown; almost always there is nothing.
-_LOOK_UP: Final = """
-select m.stamped_before, exists (select from parked_commands) as any_parked,
+_LOOK_UP: Final = f"""
+select m.stamped_before, {STANDING} as standing, exists (select from parked_commands) as any_parked,
   o.caller, o.message_id, o.cache_keys, o.subjects::text[] as subjects,
   case when o.subjects && e.customers then null else o.content_hmac end as content_hmac,
   case when o.subjects && e.customers then null else o.envelope end as envelope
@@ -111,11 +118,13 @@ async def look_up(engine: AsyncEngine, keys: Sequence[OutcomeKey]) -> LookUp:
         for row in rows
         if row["caller"] is not None
     }
-    return LookUp(known, rows[0]["stamped_before"], rows[0]["any_parked"])
+    return LookUp(known, Standing(rows[0]["stamped_before"], rows[0]["standing"]), rows[0]["any_parked"])
 
 
-async def store(connection: Connection, outcomes: Sequence[Outcome]) -> None:
+async def store(connection: Connection, outcomes: Sequence[Outcome], deltas: CounterDeltas | None = None) -> None:
     """Insert outcomes, sorted by caller and id, so that two workers never wait for each other in a circle.
+
+    Differences of counters go with them, in the same statement: rows that nobody else can meet.
 
     Raises `UniqueConflictError` when one of them is there already: another worker was first.
     """
@@ -135,7 +144,8 @@ async def store(connection: Connection, outcomes: Sequence[Outcome]) -> None:
         )
         for one in sorted(outcomes, key=lambda one: (one.caller, one.message_id))
     ]
-    if await _ROWS.insert_new(connection, rows) != len(rows):
+    counted = deltas.rows() if deltas is not None else ()
+    if await _ROWS.insert_new(connection, rows, (DELTAS, counted)) != len(rows):
         msg = "an outcome of this batch was stored by another worker"
         raise UniqueConflictError(msg)
 

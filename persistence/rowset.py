@@ -23,36 +23,58 @@ class RowSet:
         names = list(columns)
         transport = {name: "text" if kind.endswith("[]") else kind for name, kind in columns.items()}
         self._are_text = [transport[name] in _AS_TEXT for name in names]
-        arrays = ", ".join(
-            f"${place}{'::text' if is_text else ''}::{transport[name]}[]"
-            for place, (name, is_text) in enumerate(zip(names, self._are_text, strict=True), 1)
-        )
-        values = ", ".join(f"r.{n}::{columns[n]}" if columns[n].endswith("[]") else f"r.{n}" for n in names)
-        source = f"unnest({arrays}) as r({', '.join(names)})"
-        self._insert = f"insert into {table} ({', '.join(names)}) select {values} from {source}"
+        self._kinds = [transport[name] for name in names]
+        self._listed = ", ".join(names)
+        self._values = ", ".join(f"r.{n}::{columns[n]}" if columns[n].endswith("[]") else f"r.{n}" for n in names)
+        self._table = table
+        self._insert = self.inserting(1)
         sets = ", ".join(f"{name} = r.{name}" for name in names if name not in key)
         match = " and ".join(f"t.{name} = r.{name}" for name in key)
-        self._update = f"update {table} t set {sets} from {source} where {match}"
-        self._table = table
+        self._update = f"update {table} t set {sets} from {self._source(1)} where {match}"
+
+    def _source(self, first: int) -> str:
+        """Write what the rows are taken from; their columns are the arguments from $first on."""
+        arrays = ", ".join(
+            f"${place}{'::text' if is_text else ''}::{kind}[]"
+            for place, (kind, is_text) in enumerate(zip(self._kinds, self._are_text, strict=True), first)
+        )
+        return f"unnest({arrays}) as r({self._listed})"
+
+    def inserting(self, first: int) -> str:
+        """Write the statement that inserts rows, whose columns are the arguments from $first on."""
+        return f"insert into {self._table} ({self._listed}) select {self._values} from {self._source(first)}"
 
     async def insert(self, connection: Connection, rows: Sequence[Sequence[object]]) -> None:
         """Insert all rows; raises what the database raises when one of them may not be there."""
         if rows:
-            await connection.execute(self._insert, *self._arguments(rows))
+            await connection.execute(self._insert, *self.arguments(rows))
 
-    async def insert_new(self, connection: Connection, rows: Sequence[Sequence[object]]) -> int:
-        """Insert the rows that do not conflict with others; returns how many these are."""
+    async def insert_new(
+        self,
+        connection: Connection,
+        rows: Sequence[Sequence[object]],
+        beside: "tuple[RowSet, Sequence[Sequence[object]]] | None" = None,
+    ) -> int:
+        """Insert the rows that do not conflict with others; returns how many these are.
+
+        `beside` are rows of another table, which meet nobody's: they go in by the same statement.
+        """
+        other, others = beside or (self, ())
         if not rows:
+            await other.insert(connection, others)
             return 0
-        tag = await connection.execute(self._insert + " on conflict do nothing", *self._arguments(rows))
+        first = f"with beside as ({other.inserting(len(self._kinds) + 1)}) " if others else ""
+        arguments = [*self.arguments(rows), *(other.arguments(others) if others else ())]
+        tag = await connection.execute(f"{first}{self._insert} on conflict do nothing", *arguments)
         return int(tag.rsplit(" ", 1)[1])
 
     async def update(self, connection: Connection, rows: Sequence[Sequence[object]]) -> None:
         """Set all columns of the rows with these keys."""
         if rows:
-            await connection.execute(self._update, *self._arguments(rows))
+            await connection.execute(self._update, *self.arguments(rows))
 
-    def _arguments(self, rows: Sequence[Sequence[object]]) -> list[object]:
+    def arguments(self, rows: Sequence[Sequence[object]]) -> list[object]:
+        """Return the columns of rows as the arguments of a statement."""
         columns = zip(*rows, strict=True)
         return [array_text(one) if is_text else one for one, is_text in zip(columns, self._are_text, strict=True)]
 

@@ -1,16 +1,14 @@
 """The unit of work of a batch of commands: one transaction, a number of statements that does not depend on its size.
 
-Its way: the phases of schema changes are held, names are locked, then rows by table, then children are read; use cases
-change what was loaded in memory, one message at a time; the flush releases unique values, then writes net states,
-counters, erasures and at last the outcomes. Whoever dies before the commit leaves nothing; after it, the stored outcome
-speaks for the message.
+Its way: the phases of schema changes are held, and what the look-up read is made sure of; names are locked, then rows
+by table, then children are read; use cases change what was loaded in memory, one message at a time; the flush releases
+unique values, then writes net states; then come erasures, and at last counters and outcomes. Whoever dies before the
+commit leaves nothing; after it, the stored outcome speaks for the message.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
 from itertools import chain
-from typing import Final
 
 from contracts.kinds import Keys
 from contracts.text import fold_key
@@ -19,24 +17,19 @@ from handlers.rules import RuleBook
 from persistence import erasures, outcomes
 from persistence.counters import CounterDeltas
 from persistence.customers import EMAIL_SPACE, CustomerBatch
-from persistence.engine import Connection, Engine, transaction
-from persistence.faults import StaleReadError
+from persistence.engine import Connection, Engine, for_transaction
 from persistence.identity_map import Journal
-from persistence.load_bound import weigh
-from persistence.name_locks import lock_names
+from persistence.load_bound import is_to_weigh, weigh
+from persistence.name_locks import locking
 from persistence.orders import OrderBatch
 from persistence.outcomes import Outcome
 from persistence.phase_wishes import PhaseWishes
-from persistence.phases import PRODUCT_CATALOG, SHARED_LOCK, CatalogueColumns, catalogue_columns, known_phases
+from persistence.phases import PRODUCT_CATALOG, CatalogueColumns, catalogue_columns, known_phases
 from persistence.product_holds import ProductHolds
 from persistence.product_queries import DriftWatch
 from persistence.products import MNEMONIC_SPACE, DeclaredProducts, ProductBatch
-from persistence.stale_keys import ANY_EMAIL
+from persistence.standing import Standing, begin_standing
 from persistence.summaries import SummaryDeltas
-
-_STANDING: Final = f"""
-select m.stamped_before, {ANY_EMAIL} as any_stale, c.change, c.phase
-from outcome_mark m left join schema_changes c on true"""
 
 Steering = Callable[[Connection], BackfillSteering]
 """Makes what steers backfills within a transaction: they are carried out elsewhere, and know their own ledger."""
@@ -52,6 +45,7 @@ class BatchUnitOfWork:
         self._steering = steering
         self._drift_watch = drift_watch
         self._catalogue: CatalogueColumns | None = None
+        self._deltas = CounterDeltas()
         self.rule_book = rule_book
         self._journal = Journal()
         self._cache_keys: list[str] = []
@@ -71,20 +65,19 @@ class BatchUnitOfWork:
         """Wishes for steps of changes: written at once, too."""
         return PhaseWishes(self._connection)
 
-    async def load(self, declared: Iterable[Keys], mark_seen: datetime) -> None:
-        """Lock and load everything that the batch's messages declared, in the one order of locks.
+    async def load(self, declared: Iterable[Keys], standing: Standing) -> None:
+        """Begin, then lock and load everything that the batch's messages declared, in the one order of locks.
 
-        Raises `StaleReadError` when the purge mark moved since the look-up: an outcome may have been purged between;
-        `UnknownPhaseError` when the database is in a phase that this release does not know; `TooMuchAtOnceError` when
-        several messages together would load too much.
+        `standing` is what the look-up read. Raises `StaleReadError` when that moved since: an outcome may have been
+        purged between; `UnknownPhaseError` when the database is in a phase that this release does not know;
+        `TooMuchAtOnceError` when several messages together would load too much.
         """
         keys = list(declared)
-        columns, any_stale = await self._read_standing(mark_seen)
+        self._catalogue = columns = catalogue_columns(known_phases(standing.phases.items())[PRODUCT_CATALOG])
         customers = _sorted(key.customers for key in keys)
         emails = _sorted(key.emails for key in keys)
         orders = _sorted(key.orders for key in keys)
-        held = await self.customers.peek(self._connection, customers)
-        ordered = await self.orders.peek(self._connection, orders)
+        held, ordered = await self._peek(customers, orders, standing)
         products = DeclaredProducts(
             changed=_sorted(key.products for key in keys),
             sized=frozenset(chain.from_iterable(key.products_sized for key in keys)),
@@ -93,31 +86,33 @@ class BatchUnitOfWork:
             versions=sorted({pair for key in keys for pair in key.product_versions}),
             rules=_sorted(chain.from_iterable((key.product_rules, key.products_held) for key in keys)),
         )
-        if len(keys) > 1:
+        if len(keys) > 1 and is_to_weigh(products, orders):
+            await self._begin(standing)
             await weigh(self._connection, products, orders, columns)
-        await lock_names(
-            self._connection,
-            [
-                *((EMAIL_SPACE, name) for name in {*emails, *held.values(), *map(fold_key, held.values())}),
-                *((MNEMONIC_SPACE, name) for name in products.changed),
-            ],
-        )
-        await self.customers.load(self._connection, customers, emails, held, any_stale=any_stale)
+        names = [
+            *((EMAIL_SPACE, name) for name in {*emails, *held.values(), *map(fold_key, held.values())}),
+            *((MNEMONIC_SPACE, name) for name in products.changed),
+        ]
+        await self._begin(standing, *locking(names))
+        await self.customers.load(self._connection, customers, emails, held, any_stale=standing.any_stale)
         await self.products.load(self._connection, products, columns)
         await self.orders.load(self._connection, orders, ordered)
 
-    async def _read_standing(self, mark_seen: datetime) -> tuple[CatalogueColumns, bool]:
-        """Read purge mark and phases in one statement: the one after the lock that holds the phases, see `begin`.
+    async def _peek(
+        self, customers: Sequence[str], orders: Sequence[str], standing: Standing
+    ) -> tuple[Mapping[str, str], Mapping[str, Sequence[str]]]:
+        """Read, before any name is locked, which names the declared rows hold; no rows, no trip."""
+        if not customers and not orders:
+            return {}, {}
+        await self._begin(standing)
+        return await self.customers.peek(self._connection, customers), await self.orders.peek(self._connection, orders)
 
-        Returns the columns of the catalogue, and whether any e-mail's key may be one of a release before.
-        """
-        rows = await self._connection.fetch(_STANDING)
-        if rows[0]["stamped_before"] != mark_seen:
-            msg = "the purge mark moved since the look-up"
-            raise StaleReadError(msg)
-        phases = known_phases((row["change"], row["phase"]) for row in rows if row["change"] is not None)
-        self._catalogue = catalogue_columns(phases[PRODUCT_CATALOG])
-        return self._catalogue, rows[0]["any_stale"]
+    async def _begin(self, standing: Standing, *also: str) -> None:
+        """Run statements without arguments, the first time with the transaction's beginning; one trip at most."""
+        if not self._connection.is_in_transaction():
+            await begin_standing(self._connection, standing, *also)
+        elif also:
+            await self._connection.execute(";\n".join(also))
 
     def touches_cache(self, key: str) -> None:
         """Note that the current message's effect outdates a cached value."""
@@ -135,7 +130,7 @@ class BatchUnitOfWork:
         self._cache_keys = []
 
     async def flush(self) -> None:
-        """Write what the messages changed: release, then net states, then counters."""
+        """Write what the messages changed: release, then net states; the counters go with the outcomes."""
         assert self._catalogue is not None
         await self.customers.release(self._connection)
         await self.products.release(self._connection)
@@ -143,22 +138,21 @@ class BatchUnitOfWork:
         await self.products.write(self._connection, self._catalogue)
         await self.orders.write(self._connection)
         await self.holds.flush(self._connection, self.products.deleted())
-        deltas, summaries = CounterDeltas(), SummaryDeltas()
+        deltas, summaries = self._deltas, SummaryDeltas()
         self.customers.count(deltas)
         self.products.count(deltas)
         self.orders.count(summaries, deltas)
         await summaries.flush(self._connection, self.customers.deleted(), self.customers.gone())
-        await deltas.flush(self._connection)
 
     async def store(self, stored: Sequence[Outcome]) -> None:
-        """Write the outcomes, last of all: erasures first, then the new ones.
+        """Write counters and outcomes, last of all: erasures first, then the new ones.
 
         What this batch erases is stored erased from the start, also where the same batch made it.
         """
         deleted = self.customers.deleted()
         if deleted:
             await erasures.erase(self._connection, deleted)
-        await outcomes.store(self._connection, self.as_stored(stored))
+        await outcomes.store(self._connection, self.as_stored(stored), self._deltas)
 
     def as_stored(self, decided: Sequence[Outcome]) -> Sequence[Outcome]:
         """Show outcomes as they would be stored now: erased where they speak of a customer deleted since."""
@@ -188,9 +182,9 @@ async def begin(
     drift_watch: DriftWatch | None = None,
     steering: Steering | None = None,
 ) -> AsyncIterator[BatchUnitOfWork]:
-    """Begin a batch's transaction. It is rolled back unless `commit` was called.
+    """Have a batch's transaction, which `load` begins. It is rolled back unless `commit` was called.
 
-    Every schema change is held in its phase from the first statement on; `load` reads the phases in the next one.
+    Every schema change is held in its phase from the first statement on; the next one makes sure of the phases.
     """
-    async with transaction(engine, SHARED_LOCK) as connection:
+    async with for_transaction(engine) as connection:
         yield BatchUnitOfWork(connection, rule_book or RuleBook(caching=False), drift_watch, steering)

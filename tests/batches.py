@@ -67,9 +67,9 @@ class Batches:
     ) -> AsyncIterator[tuple[BatchUnitOfWork, list[Answer]]]:
         """Decide commands and write what they change; whoever asked for it commits, or it is rolled back."""
         messages = [read(command) for command in commands]
-        mark = (await look_up(self.engine, [])).mark
+        standing = (await look_up(self.engine, [])).standing
         async with unit_of_work.begin(self.engine, self.rule_book) as uow:
-            await uow.load([KINDS[message.kind].keys(message.payload) for message in messages], mark)
+            await uow.load([KINDS[message.kind].keys(message.payload) for message in messages], standing)
             answers = [await self._run(uow, message, now) for message in messages]
             await uow.flush()
             await uow.store([_outcome(message, now) for message in messages])

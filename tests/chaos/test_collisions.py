@@ -10,7 +10,7 @@ import asyncpg
 import pytest
 
 from persistence.customers import EMAIL_SPACE
-from persistence.engine import Engine, PoolSettings, create_engine
+from persistence.engine import Engine, PoolSettings, connected, create_engine
 from persistence.name_locks import _number
 from tests.batches import Batches
 from tests.in_memory.unit_of_work import Asking
@@ -129,3 +129,32 @@ async def test_no_step_of_a_change_under_a_batch(batches: Batches, database_url:
         assert await connection.fetchval(lock) is True
     finally:
         await connection.close()
+
+
+async def test_a_batch_that_waited_for_a_step_is_decided_again(batches: Batches, database_url: str) -> None:
+    """A batch that begins while a step is taken acts by the phase of after: it looked before, and looks again."""
+    async with somebody_else(database_url) as step:
+        await step.execute("select pg_advisory_xact_lock(lock_key) from schema_changes")
+        deciding = asyncio.create_task(batches.decide(("create_product", {"mnemonic": "A", "overview": ""})))
+        await until_somebody_waits(step)
+        await step.execute("update schema_changes set phase = 'dual_write' where change = 'product_catalog'")
+    await deciding
+    assert batches.conflicts == 1
+    async with connected(batches.engine) as connection:
+        assert await connection.fetchval("select new_catalog is not null from products")
+
+
+async def test_a_begin_that_waits_too_long_leaves_its_connection_well(batches: Batches, database_url: str) -> None:
+    """Whoever cannot begin since names are locked elsewhere goes back, and begins again on the same connection."""
+    number = _number(EMAIL_SPACE, "one@example.com")
+    command = ("create_customer", {"name": "one", "email": "one@example.com"})
+    async with somebody_else(database_url) as other:
+        await other.execute("select pg_advisory_xact_lock($1)", number)
+        pid = await other.fetchval("select pg_backend_pid()")
+        deciding = asyncio.create_task(batches.decide(command))
+        await until_somebody_waits(other)
+        ended = "select pg_cancel_backend(pid) from pg_stat_activity where wait_event_type = 'Lock' and pid <> $1"
+        assert await other.fetchval(ended, pid)
+    with pytest.raises(asyncpg.QueryCanceledError):
+        await deciding
+    assert (await batches.decide(command))[0]["statusCode"] == 201

@@ -1,7 +1,6 @@
 """The real unit of work and readers, without broker and pipeline: a batch is what a test says it is."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
 
 from contracts.kinds import Keys
 from contracts.registry import KINDS
@@ -14,6 +13,7 @@ from persistence.cache import RedisCache
 from persistence.engine import Engine, connected
 from persistence.product_queries import CatalogueReads
 from persistence.readers import TableReaders
+from persistence.standing import Standing, read_standing
 from persistence.unit_of_work import BatchUnitOfWork
 from tests.in_memory.unit_of_work import Answer, Asking, Circumstances, Message, ask, read, shown
 
@@ -33,7 +33,7 @@ class PostgresCatalogue:
         messages = [read(command) for command in commands]
         self.cache_keys = []
         async with unit_of_work.begin(self.engine, self.rule_book) as uow:
-            await uow.load(declared(messages), await self._mark())
+            await uow.load(declared(messages), await self._standing())
             answers = [await self._apply(message, uow) for message in messages]
             await uow.flush()
             await uow.store([])
@@ -50,10 +50,9 @@ class PostgresCatalogue:
             uow.take_back()
         return shown(result)
 
-    async def _mark(self) -> datetime:
+    async def _standing(self) -> Standing:
         async with connected(self.engine) as connection:
-            mark: datetime = await connection.fetchval("select stamped_before from outcome_mark")
-            return mark
+            return await read_standing(connection)
 
     async def ask(self, kind: str, payload: Mapping[str, object]) -> Answer:
         """Answer a query."""

@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from persistence import counters, product_holds
-from persistence.counters import CounterDeltas
+from persistence.counters import DELTAS, CounterDeltas
 from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine, transaction
 from persistence.identity_map import Journal
 from persistence.product_holds import ProductHolds
@@ -42,7 +42,7 @@ async def add(engine: Engine, *amounts: tuple[str, str, int]) -> None:
     for counter, label, amount in amounts:
         deltas.add(counter, amount, label)
     async with transaction(engine) as connection:
-        await deltas.flush(connection)
+        await DELTAS.insert(connection, deltas.rows())
         await connection.execute("commit")
 
 

@@ -10,6 +10,7 @@ from persistence import load_bound, unit_of_work
 from persistence.engine import Engine, PoolSettings, connected, create_engine
 from persistence.faults import TooMuchAtOnceError
 from persistence.load_bound import LOADED_AT_ONCE
+from persistence.standing import read_standing
 from tests.direct import Arrived, Direct
 from tests.in_memory.unit_of_work import Asking, read
 from tests.integration.postgres_catalogue import declared
@@ -92,16 +93,16 @@ async def test_sizes_that_are_not_known_are_measured_for_a_few(engine: Engine) -
     """What has to be measured counts as well."""
     async with connected(engine) as connection:
         await connection.execute("update products set answer_bytes_version = null, old_catalog_field = '{}'")
-        mark = await connection.fetchval("select stamped_before from outcome_mark")
+        standing = await read_standing(connection)
     commands = [DECLARING["catalogues"](number) for number in range(1, MANY + 1)]
     for number, fits in ((MANY, False), (MANY // 2, True), (1, True)):
         keys = declared(read(command) for command in commands[:number])
         async with unit_of_work.begin(engine) as uow:
             if fits:
-                await uow.load(keys, mark)
+                await uow.load(keys, standing)
                 continue
             with pytest.raises(TooMuchAtOnceError):
-                await uow.load(keys, mark)
+                await uow.load(keys, standing)
 
 
 async def test_a_lone_message_and_a_small_batch_are_not_weighed(

@@ -5,12 +5,13 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any, Final
 
 import pytest
 
 from persistence import unit_of_work
-from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine, transaction
+from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine, for_transaction
 from persistence.orders import OrderBatch
 from tests.batches import Batches
 from tests.in_memory.unit_of_work import Answer, Asking
@@ -90,11 +91,11 @@ def heard(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     statements: list[str] = []
 
     @asynccontextmanager
-    async def listening(engine: Engine, *also: str) -> AsyncIterator[Any]:
-        async with transaction(engine, *also) as connection:
+    async def listening(engine: Engine) -> AsyncIterator[Any]:
+        async with for_transaction(engine) as connection:
             yield Listening(connection, statements)
 
-    monkeypatch.setattr(unit_of_work, "transaction", listening)
+    monkeypatch.setattr(unit_of_work, "for_transaction", listening)
     return statements
 
 
@@ -118,7 +119,8 @@ async def test_a_batch_costs_a_constant_number_of_statements(batches: Batches, h
         assert set(codes(answers)) == {201, 200}
         costs.append([text for text in heard if "octet_length" not in text])
         assert len(heard) - len(costs[-1]) <= 2  # one for each of the two batches
-    assert [text[:60] for text in costs[0]] == [text[:60] for text in costs[1]]
+    few, many_of_them = ([re.sub("'{.*?}'", "names", text)[:60] for text in one] for one in costs)
+    assert few == many_of_them
     async with connected(batches.engine) as connection:
         assert await differences(connection) == []
 
@@ -131,8 +133,8 @@ async def test_locks_are_taken_table_by_table(batches: Batches, heard: list[str]
     await batches.decide(cancel(one, placed), order(one, new_id(), "Q"))
     locks = [text.split(" from ")[1].split()[0] for text in heard if text.endswith(("key update", "key share"))]
     assert locks == ["customers", "products", "orders"]
-    writes = [re.match(r"(?:insert into|update|delete from) (\w+)", text) for text in heard]
-    assert [write[1] for write in writes if write] == [
+    writes = [re.findall(r"(?:^|as \(|\) )(?:insert into|update|delete from) (\w+)", text) for text in heard]
+    assert list(chain.from_iterable(writes)) == [
         "orders",
         "orders",
         "product_holds",

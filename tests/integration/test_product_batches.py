@@ -15,6 +15,7 @@ from persistence import product_queries, unit_of_work
 from persistence.engine import Engine, PoolSettings, connected, create_engine, transaction
 from persistence.phases import Phase, catalogue_columns
 from persistence.product_queries import CatalogueReads, ProductTable
+from persistence.standing import read_standing
 from tests.batches import NOW, Batches, context
 from tests.in_memory.unit_of_work import Asking, read
 from tests.integration.postgres_catalogue import PostgresCatalogue, declared
@@ -161,10 +162,11 @@ async def test_drift_is_told_on_write(engine: Engine, catalogue: PostgresCatalog
     await sql(engine, "update products set new_catalog = '{}' where mnemonic = 'A'")
     await sql(engine, """update products set new_catalog = '{"n": 1}' where mnemonic = 'B'""")
     drift = Drift()
-    (row,) = await sql(engine, "select stamped_before as mark from outcome_mark")
+    async with connected(engine) as connection:
+        standing = await read_standing(connection)
     messages = [read(("update_product", {"mnemonic": one, "overview": "y"})) for one in "ABC"]
     async with unit_of_work.begin(engine, RuleBook(caching=False), drift) as uow:
-        await uow.load(declared(messages), row["mark"])  # type: ignore[arg-type]
+        await uow.load(declared(messages), standing)
         for message in messages:
             await COMMANDS[message.kind](message.payload, uow, context(NOW))
         await uow.flush()

@@ -42,7 +42,9 @@ def outcome(message_id: str, stamped_at: datetime) -> Outcome:
 
 async def store(engine: Engine, *outcomes: Outcome) -> None:
     """Commit outcomes as a batch does."""
+    standing = (await look_up(engine, [])).standing
     async with unit_of_work.begin(engine) as uow:
+        await uow.load([], standing)
         await uow.store(outcomes)
         await uow.commit()
 
@@ -104,9 +106,9 @@ async def test_who_read_the_old_mark_is_waited_for(engine: Engine, database_url:
     """
     again = outcome("m", OLD)
     await store(engine, again)
-    mark = (await look_up(engine, [])).mark
+    standing = (await look_up(engine, [])).standing
     async with unit_of_work.begin(engine) as uow:
-        await uow.load([], mark)
+        await uow.load([], standing)
         purging = asyncio.create_task(purge(engine).once())
         await _until_marked(engine)
         for _ in range(20):
@@ -148,12 +150,12 @@ async def test_a_transaction_that_never_ends_puts_the_purge_off(
 
 async def test_a_batch_that_looked_before_the_mark_moved_looks_again(engine: Engine) -> None:
     """A transaction that begins by a mark that is not in force any more is refused, and its batch looks again."""
-    mark = (await look_up(engine, [])).mark
+    standing = (await look_up(engine, [])).standing
     await retention.move_mark(engine, NOW - KEPT, KEPT)
     async with unit_of_work.begin(engine) as uow:
         with pytest.raises(StaleReadError):
-            await uow.load([], mark)
-    assert (await look_up(engine, [])).mark > mark
+            await uow.load([], standing)
+    assert (await look_up(engine, [])).mark > standing.mark
 
 
 async def test_an_erasure_that_holds_a_row_is_not_waited_for(engine: Engine, database_url: str) -> None:

@@ -323,7 +323,7 @@ class CommandPipeline:
             return True
 
     async def _load(self, uow: BatchUnitOfWork, pending: Iterable[Delivery], known: LookUp) -> None:
-        await uow.load([one.keys for one in pending if one.keys is not None], known.mark)
+        await uow.load([one.keys for one in pending if one.keys is not None], known.standing)
 
     async def _dispatch(self, uow: BatchUnitOfWork, part: Sequence[Delivery], course: _Course) -> list[Outcome]:
         """Give each message to its use case: each partition in the order of the log, the cheaper partitions first."""
