@@ -4,6 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -64,7 +65,7 @@ class Seen(SilentObserver):
     def on_defect(self) -> None:
         self.defects += 1
 
-    def on_revoked(self, partitions: int, seconds: float) -> None:
+    def on_revoked(self, positions: AbstractSet[Position], seconds: float) -> None:
         self.revoked.append(seconds)
 
     def on_lag(self, position: Position, messages: int) -> None:
@@ -145,7 +146,7 @@ class Place:
         async def handle(records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
             return await handler(records, still_ours)
 
-        edge.handler = handle
+        edge.handle_by(lambda: handle)
         self.edges.append(edge)
         return edge
 

@@ -174,6 +174,17 @@ def connections_of(settings: Settings, *, for_queries: bool) -> int:
     return max(settings.database.pool_size + settings.database.max_overflow, LEAST_FOR_QUERIES if for_queries else 1)
 
 
+def too_few_connections(settings: Settings) -> str | None:
+    """Say why the lanes of a command worker would wait for each other's connections; None where they need not."""
+    lanes, connections = settings.kafka.command_lanes, connections_of(settings, for_queries=False)
+    if connections >= lanes:
+        return None
+    return (
+        f"COMMAND_LANES is {lanes}, and each lane has a transaction of its own: the pool has {connections}"
+        " (DB_POOL_SIZE and DB_MAX_OVERFLOW together); raise it, or lower COMMAND_LANES"
+    )
+
+
 def primary_address(settings: Settings) -> Address:
     """Say where the primary is."""
     return read_address(settings.database.url.get_secret_value())
@@ -294,6 +305,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         topic=topics.commands if role == "commands" else topics.queries,
         group_id=group_id(topics, role),
         client_id=name,
+        lanes=settings.kafka.command_lanes if role == "commands" else 1,
         max_records=settings.kafka.max_batch,
         session_timeout_s=settings.kafka.session_timeout_ms / 1000,
         group_instance_id=settings.kafka.group_instance_id,
@@ -443,29 +455,35 @@ def _announce(settings: Settings) -> Callable[[str], None]:
 # Workers -----------------------------------------------------------------------------------------------------------
 async def run_command_worker(settings: Settings) -> int:
     """Run a worker that applies commands; returns its exit code."""
+    if unfit := too_few_connections(settings):
+        raise StartRefusedError(unfit)
     parts = _parts(settings, "commands")
-    parts.edge.handler = CommandPipeline(
-        parts.intake,
-        parts.refusal,
-        parts.answering,
+    steered, blame = steering(), Blame(partial(probe, parts.primary))
+    parking = Parking(
         parts.primary,
-        COMMANDS,
-        Patience(parts.watching.waits),
-        parts.watching,
-        parts.fault_points,
-        new_id,
-        parts.rule_book,
-        parts.watching,
-        steering(),
-        Parking(
+        parts.topics.commands,
+        frozenset(settings.domain.park_behind_defects),
+        _key(settings.secrets.outcome_hmac_key),
+        _key_or_none(settings.secrets.outcome_hmac_key_previous),
+        Recall(settings.kafka.bootstrap_servers, kafka_security(settings), parts.topics.commands),
+    )
+    parts.edge.handle_by(
+        lambda: CommandPipeline(
+            parts.intake,
+            parts.refusal,
+            parts.answering,
             parts.primary,
-            parts.topics.commands,
-            frozenset(settings.domain.park_behind_defects),
-            _key(settings.secrets.outcome_hmac_key),
-            _key_or_none(settings.secrets.outcome_hmac_key_previous),
-            Recall(settings.kafka.bootstrap_servers, kafka_security(settings), parts.topics.commands),
-        ),
-        Blame(partial(probe, parts.primary)),
+            COMMANDS,
+            Patience(parts.watching.waits),
+            parts.watching,
+            parts.fault_points,
+            new_id,
+            parts.rule_book,
+            parts.watching,
+            steered,
+            parking,
+            blame,
+        )
     )
     purge = OutcomePurge(
         parts.primary,
@@ -511,7 +529,7 @@ async def run_query_worker(settings: Settings) -> int:
     async def database_answers() -> bool:
         return await why_unusable(parts.primary) is None
 
-    parts.edge.handler = QueryPipeline(
+    pipeline = QueryPipeline(
         parts.intake,
         parts.refusal,
         parts.answering,
@@ -524,6 +542,7 @@ async def run_query_worker(settings: Settings) -> int:
         Places(connections // 2),
         asyncio.Semaphore(min(connections - connections // 2 - 1, MOST_LOOK_UPS)),
     )
+    parts.edge.handle_by(lambda: pipeline)
     return await worker.run(_assemble(parts, jobs=_jobs(parts), databases=databases), _announce(settings))
 
 

@@ -156,6 +156,8 @@ class Kafka(Group):
     session_timeout_ms: int = Field(10_000, ge=1_000, le=300_000, alias="KAFKA_SESSION_TIMEOUT_MS")
     max_batch: int = Field(500, ge=1, le=5000, alias="KAFKA_MAX_BATCH")
     group_instance_id: str | None = Field(None, alias="KAFKA_GROUP_INSTANCE_ID")
+    command_lanes: int = Field(2, ge=1, le=16, alias="COMMAND_LANES")
+    """Consumers of a command worker, each with a batch, a transaction and a connection of its own."""
 
 
 class Redis(Group):

@@ -193,7 +193,7 @@ async def test_batch_that_faststream_drops(place: Place) -> None:
     """FastStream swallows its own exceptions, and the batch with them; it comes again, before all later ones."""
     handler, seen = Collector(), Seen()
     edge = await place.started(handler, seen)
-    (call,) = edge._subscriber.calls
+    (call,) = edge.lanes[0]._subscriber.calls
     parse = call.parser
 
     async def fail(_: object) -> None:
@@ -277,8 +277,12 @@ async def test_handover_cancels_what_takes_too_long(place: Place) -> None:
     assert gate.records == []
 
 
-async def test_scaling_under_load(place: Place) -> None:
-    """One worker, two, one again, three times under load: nothing is lost, twice or out of order, and no ack fails."""
+@pytest.mark.parametrize("lanes", [1, 2])
+async def test_scaling_under_load(place: Place, lanes: int) -> None:
+    """One worker, two, one again, three times under load: nothing is lost, twice or out of order, and no ack fails.
+
+    So with lanes, which hand partitions over among each other, too.
+    """
     total = 6000
     order: list[tuple[str, int, int]] = []
     handled: dict[tuple[int, int], int] = {}
@@ -300,7 +304,7 @@ async def test_scaling_under_load(place: Place) -> None:
 
     def worker(name: str) -> Awaitable[KafkaEdge]:
         observers.append(Seen())
-        return place.started(handler(name), observers[-1], max_records=50)
+        return place.started(handler(name), observers[-1], max_records=50, lanes=lanes)
 
     await worker("first")
     loading = asyncio.create_task(load())
@@ -405,7 +409,7 @@ async def test_dead_consumer_is_replaced(place: Place, part: str) -> None:
     edge = await place.started(handler, seen)
     await place.send([b"1"])
     await until(lambda: seen.acks == [True])
-    consumer = edge._subscriber.consumer
+    consumer = edge.lanes[0]._subscriber.consumer
     assert consumer is not None
     match part:
         case "fetching":
@@ -413,7 +417,7 @@ async def test_dead_consumer_is_replaced(place: Place, part: str) -> None:
         case "coordination":
             consumer._coordinator._coordination_task.cancel()
         case _:
-            for task in edge._subscriber.tasks:
+            for task in edge.lanes[0]._subscriber.tasks:
                 task.cancel()
     await until(lambda: "consumer" in seen.errors)
     await place.send([b"2"])

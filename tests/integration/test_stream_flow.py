@@ -63,7 +63,7 @@ class Answerer:
 async def started(place: Place, handler: Answerer, seen: Seen | None = None, **more: object) -> KafkaEdge:
     """Start a worker that answers in any order."""
     edge = place.edge(cast("Handler", handler), seen, in_any_order=True, **more)
-    edge.handler = handler
+    edge.handle_by(lambda: handler)
     await asyncio.wait_for(edge.start(), 30)
     return edge
 

@@ -61,7 +61,7 @@ async def test_a_deleted_topic_is_accounted_for_to_its_last_known_end(place: Pla
     await gate.entered.wait()
 
     def knows_the_end() -> bool:
-        reach = edge._flow._reach._of.get((place.commands, 0))
+        reach = edge.lanes[0].flow._reach._of.get((place.commands, 0))
         return reach is not None and reach.end == OLD
 
     await until(knows_the_end)

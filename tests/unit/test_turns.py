@@ -236,6 +236,21 @@ def test_bytes_of_a_batch(name: str) -> None:
     assert set(map(tuple, seen.values())) == {tuple(range(good + cut))}
 
 
+@pytest.mark.parametrize("lanes", [1, 2, 3, 16])
+def test_lanes_share_the_bytes_of_a_batch(lanes: int) -> None:
+    """A batch of one of n lanes holds the n-th part of 32 MiB at most, and a record at least; all records come."""
+    fetched = Fetched()
+    for partition in range(12):
+        fetched.holds_batches(partition, batch(0, [FULL] * 20, LZ4))
+    largest, found = 0, 0
+    while fetched._records:
+        records = [record for some in share_out(fetched, 500, lanes=lanes).values() for record in some]
+        largest = max(largest, sum(len(record.value or b"") for record in records))
+        found += len(records)
+    assert found == 12 * 20
+    assert 16 * MIB // lanes < largest <= 32 * MIB // lanes
+
+
 def test_further_back_than_anybody_may_remember() -> None:
     """What takes more memory to unpack than a batch has is put aside as one record; what came before it is not lost."""
     fetched = Fetched()

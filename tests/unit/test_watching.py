@@ -13,6 +13,7 @@ from workers.telemetry.metrics import Metrics
 from workers.telemetry.watching import OUTAGE_NOTED_S, Watching
 
 HERE = ("t.commands", 0)
+FOUR = {(HERE[0], number) for number in range(4)}
 
 
 @dataclass
@@ -72,7 +73,7 @@ def test_lag_in_seconds_grows_while_nothing_happens() -> None:
     assert age(observer) == 10
     observer.on_lag(HERE, 0)
     assert age(observer) == 0
-    observer.on_assigned(1)
+    observer.on_assigned({HERE})
     assert age(observer) is None
 
 
@@ -116,12 +117,61 @@ def test_a_rebalance_lasts_until_the_next_assignment() -> None:
     """Its duration includes the drain."""
     clock = Clock()
     observer = watching(clock)
-    observer.on_assigned(4)
-    observer.on_revoked(4, 2.0)
+    observer.on_assigned(FOUR)
+    observer.on_revoked(FOUR, 2.0)
     clock.at += 3
-    observer.on_assigned(2)
+    observer.on_assigned({HERE})
     assert sample(observer.metrics, "catalog_rebalance_seconds_count") == 1
     assert sample(observer.metrics, "catalog_rebalance_seconds_sum") == 5
+
+
+def test_lanes_are_told_of_together() -> None:
+    """Partitions of all lanes count; what is taken from one lane, or leaves with it, changes nothing of another's."""
+    clock = Clock()
+    observer = watching(clock)
+    one, other = {("t.commands", 0), ("t.commands", 1)}, {("t.commands", 2), ("t.commands", 3)}
+    observer.on_assigned(one)
+    observer.on_assigned(other)
+    assert value(observer.metrics.partitions) == 4
+    for topic, number in FOUR:
+        observer.on_lag((topic, number), 7)
+        observer.on_held((topic, number), 3)
+
+    def lags() -> list[int]:
+        told = (
+            sample(observer.metrics, "catalog_lag_messages", topic="t.commands", partition=str(n)) for n in range(4)
+        )
+        held = (
+            sample(observer.metrics, "catalog_records_held", topic="t.commands", partition=str(n)) for n in range(4)
+        )
+        return [number for number, both in enumerate(zip(told, held, strict=True)) if both == (7, 3)]
+
+    observer.on_left(one)
+    assert lags() == [2, 3]
+    assert value(observer.metrics.partitions) == 2
+    observer.on_revoked(other, 2.0)
+    assert lags() == [2, 3]  # what is known last is told until it is known whose they are
+    assert value(observer.metrics.partitions) == 0
+    clock.at += 1
+    observer.on_assigned(one)
+    assert lags() == []
+    observer.on_assigned({("t.commands", 2)})
+    assert value(observer.metrics.partitions) == 3
+
+
+def test_a_rebalance_of_several_lanes_is_one() -> None:
+    """It lasts from the first drain to the first assignment."""
+    clock = Clock()
+    observer = watching(clock)
+    observer.on_revoked({("t.commands", 0)}, 0.5)
+    clock.at += 1
+    observer.on_revoked({("t.commands", 1)}, 0.25)
+    clock.at += 2
+    observer.on_assigned({("t.commands", 1)})
+    clock.at += 3
+    observer.on_assigned({("t.commands", 0)})
+    assert sample(observer.metrics, "catalog_rebalance_seconds_count") == 1
+    assert sample(observer.metrics, "catalog_rebalance_seconds_sum") == 3.5
 
 
 class Port:

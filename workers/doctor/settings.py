@@ -5,7 +5,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from workers.admission.keys import KeySourceError
-from workers.bootstrap import verifier_of
+from workers.bootstrap import too_few_connections, verifier_of
 from workers.checks import StartRefusedError, unset_in_production
 from workers.doctor.findings import Finding, failing, ok, warning
 from workers.settings import Settings
@@ -28,6 +28,7 @@ def examine_settings(settings: Settings) -> Iterator[Finding]:
         if name != "REPLY_TOPICS":  # told already, wherever we are
             yield warning("tokens", f"{name} is not set: {consequence}", remedy)
     yield from _transport(settings)
+    yield _lanes(settings)
     if settings.redis.url is None:
         yield warning(
             "redis", "REDIS_URL is not set: no cache, and every process applies the full rate limit by itself"
@@ -70,3 +71,13 @@ def _transport(settings: Settings) -> Iterator[Finding]:
     mode = parse_qs(url.query).get("sslmode", ["none"])[0]
     if (url.hostname or "") not in _LOCAL and mode not in {"require", "verify-ca", "verify-full"}:
         yield warning("transport", "the database is reached without TLS", "add ?sslmode=verify-full to DATABASE_URL")
+
+
+def _lanes(settings: Settings) -> Finding:
+    lanes, partitions = settings.kafka.command_lanes, settings.kafka.partitions
+    text = f"COMMAND_LANES is {lanes}, of {partitions} partitions"
+    if unfit := too_few_connections(settings):
+        return failing("lanes", unfit)
+    if lanes > partitions:
+        return warning("lanes", f"{text}: {lanes - partitions} have nothing to do", "lower it, or add partitions")
+    return ok("lanes", f"{text}: {-(-partitions // lanes)} command workers have something to do")

@@ -45,8 +45,13 @@ class Allowance:
     """Of records, whoever has its turn."""
     ends_at: float = 0.0
     """By the clock, for whoever has its turn."""
-    is_untouched: bool = True
-    """Nothing was handed out yet: the first record is, whatever its size."""
+    paid_bytes: int = 0
+    """Of records handed out."""
+
+    @property
+    def is_untouched(self) -> bool:
+        """Nothing was handed out yet: the first record is, whatever its size."""
+        return not self.paid_bytes
 
     @property
     def has_time(self) -> bool:
@@ -59,7 +64,7 @@ class Allowance:
             return False
         self.share_bytes -= size
         self.bytes_left -= size
-        self.is_untouched = False
+        self.paid_bytes += size
         return True
 
     def lends(self, size: int) -> bool:

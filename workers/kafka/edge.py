@@ -1,10 +1,11 @@
-"""The Kafka edge of one worker process, put together."""
+"""The Kafka edge of one worker process, put together: lanes that read, and what publishes for all of them."""
 
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -18,12 +19,12 @@ from workers.fault_points import FaultPoints
 from workers.kafka import library_logs, records
 from workers.kafka.connection import Backoff, KafkaAccessError, reach_broker, refusal, wait_for_broker
 from workers.kafka.dead_letters import DeadLetters
+from workers.kafka.lane import Lane, health_of, side_by_side
 from workers.kafka.observation import EdgeHealth, EdgeObserver, SilentObserver
 from workers.kafka.producer import PatientProducer
 from workers.kafka.replies import Publisher, Replies
 from workers.kafka.security import KafkaSecurity
-from workers.kafka.stream import StreamFlow
-from workers.kafka.subscriber import DRAIN_TIMEOUT_S, BatchFlow, Consumption, subscribe
+from workers.kafka.subscriber import DRAIN_TIMEOUT_S, Consumption
 from workers.kafka.topics import TopicAdmin, TopicsUnfitError
 from workers.ports import BatchHandler, BrokerAwayError, DeadLetterPort, ReplyPort, StreamHandler
 
@@ -37,11 +38,12 @@ _log = structlog.get_logger(__name__)
 
 
 class KafkaEdge:
-    """Reads one topic for one handler, and publishes replies and dead letters for it.
+    """Reads one topic, and publishes replies and dead letters for it.
 
-    Set `handler` before `start`: a `StreamHandler` where it answers `in_any_order`, else a `BatchHandler`. `stop` may
+    Each lane is a consumer of its own in the group, whose batches its own handler decides. Set the `handler` of each
+    before `start` (`handle_by`): a `StreamHandler` where it answers `in_any_order`, else a `BatchHandler`. `stop` may
     take as long as a drain does (`drain_timeout_s`, and 16 s at most to roll back, to acknowledge and to leave the
-    group).
+    group). With `group_instance_id` lane n of several joins as `<id>-<n>`.
     """
 
     def __init__(  # noqa: PLR0913 - one parameter for each thing that differs between deployments
@@ -53,6 +55,7 @@ class KafkaEdge:
         topic: str,
         group_id: str,
         client_id: str,
+        lanes: int = 1,
         max_records: int = 500,
         session_timeout_s: float = 10.0,
         group_instance_id: str | None = None,
@@ -92,10 +95,12 @@ class KafkaEdge:
             session_timeout_s=session_timeout_s,
             drain_timeout_s=drain_timeout_s,
             group_instance_id=group_instance_id,
+            lanes=lanes,
         )
-        flow = StreamFlow if in_any_order else BatchFlow
-        self._flow = flow(consumption, self._observer, fault_points or FaultPoints())
-        self._subscriber = subscribe(self._broker, consumption, self._flow)
+        self.lanes: Final[Sequence[Lane]] = [
+            Lane(self._broker, one, self._observer, fault_points or FaultPoints(), in_any_order=in_any_order)
+            for one in _of_lanes(consumption)
+        ]
         self._publisher = Publisher(
             partial(PatientProducer, bootstrap_servers, client_id, security),
             topics.dead_letters(topic),
@@ -112,22 +117,18 @@ class KafkaEdge:
         self._fatal: str | None = None
         self._broken = asyncio.Event()
 
-    @property
-    def handler(self) -> BatchHandler | StreamHandler | None:
-        """Who decides the batches."""
-        return self._flow.handler
-
-    @handler.setter
-    def handler(self, handler: BatchHandler | StreamHandler) -> None:
-        self._flow.handler = handler
+    def handle_by(self, make: Callable[[], BatchHandler | StreamHandler]) -> None:
+        """Give each lane a handler of its own."""
+        for lane in self.lanes:
+            lane.handler = make()
 
     async def start(self) -> None:
         """Return when this worker has joined its group, however long the broker stays away, or when it was stopped.
 
         Raise KafkaAccessError when Kafka refuses us, or is set up in a way that we must not work with.
         """
-        if self.handler is None:
-            raise RuntimeError("Set the handler first")
+        if any(lane.handler is None for lane in self.lanes):
+            raise RuntimeError("Set the handlers first")
         records.install()
         library_logs.limit()
         self._starting = asyncio.create_task(self._start(), name="start edge")
@@ -149,19 +150,14 @@ class KafkaEdge:
             if task is not None:
                 task.cancel()
                 await asyncio.wait({task})
-        await self._stop_consuming()
+        await self._leave(self.lanes)
+        await self._broker.stop()
         await self._publisher.stop()
 
     def health(self) -> EdgeHealth:
         """How it is right now; asks nobody, and never waits."""
-        consumer = self._subscriber.consumer
-        joined = consumer is not None and self._flow.joined
-        return EdgeHealth(
-            joined=joined,
-            partitions=self._flow.partitions(consumer) if joined else (),
-            last_poll_s=self._flow.last_poll_s,
-            paused_s=self._flow.paused_s,
-            busy_s=self._flow.busy_s,
+        return health_of(
+            self.lanes,
             closed_reply_topics=self._publisher.closed_topics,
             fault=self._fault or self._publisher.fault,
             fatal=self._fatal,
@@ -171,7 +167,8 @@ class KafkaEdge:
 
     async def _start(self) -> None:
         await self._until_done(self._check_and_connect)
-        await self._until_done(self._consume)
+        await self._broker.connect()
+        await self._until_done(partial(self._join, self.lanes))
         self._watching = asyncio.create_task(self._watch(), name="watch edge")
 
     async def _check_and_connect(self) -> None:
@@ -187,21 +184,20 @@ class KafkaEdge:
             outcomes_kept=self._outcomes_kept,
         )
 
-    async def _consume(self) -> None:
+    async def _join(self, lanes: Sequence[Lane]) -> None:
+        """Have them read what has the topic's name now; all at once, so that they meet in one rebalance."""
         try:
             identity = await self._publisher.identity_of(self._topic)
-            self._flow.begin(identity.id if identity is not None else "")
             self._read_partitions = identity.partitions if identity is not None else 0
-            await self._broker.start()
+            await side_by_side(lane.start(identity.id if identity is not None else "") for lane in lanes)
         except BaseException:
-            await self._stop_consuming()
+            await self._leave(lanes)
             raise
 
-    async def _stop_consuming(self) -> None:
-        try:
-            await self._broker.stop()
-        except* Exception as errors:  # noqa: BLE001 - it is closed as far as it can be
-            _log.warning("consumer_not_closed", errors=[type(error).__name__ for error in errors.exceptions])
+    async def _leave(self, lanes: Sequence[Lane]) -> None:
+        ends = await asyncio.gather(*(lane.stop() for lane in lanes), return_exceptions=True)
+        if errors := [type(end).__name__ for end in ends if isinstance(end, Exception)]:
+            _log.warning("consumer_not_closed", errors=errors)  # it is closed as far as it can be
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step of starting again until it works; a broker that is away only makes it wait."""
@@ -227,25 +223,31 @@ class KafkaEdge:
                     await self._look_at_topic()
                 if second % _CHECK_EVERY == 0:
                     await self._check_again()
-                self._fault = self._consumer_fault()
-                if self._fault is None:
-                    continue
-                with suppress(BrokerAwayError):
-                    await reach_broker(self._bootstrap_servers, self._security, self._client_id)
-                    self._observer.on_kafka_error("consumer")
-                    _log.error("consumer_replaced", reason=self._fault)
-                    await self._stop_consuming()
-                    await self._until_done(self._consume)
+                await self._replace_faulty()
         except KafkaAccessError as error:
             self._break(str(error))
         except Exception as error:  # noqa: BLE001 - logged, and the end of this process
             _log.error("edge_broken", exc_info=error)
             self._break(f"the edge's watch failed: {type(error).__name__}")
 
+    async def _replace_faulty(self) -> None:
+        """Have lanes whose consumer is of no use any more begin with another one, once a broker answers."""
+        faults = [(lane, fault) for lane in self.lanes if (fault := lane.fault()) is not None]
+        self._fault = faults[0][1] if faults else None
+        if not faults:
+            return
+        with suppress(BrokerAwayError):
+            await reach_broker(self._bootstrap_servers, self._security, self._client_id)
+            for _, fault in faults:
+                self._observer.on_kafka_error("consumer")
+                _log.error("consumer_replaced", reason=fault)
+            faulty = [lane for lane, _ in faults]
+            await self._leave(faulty)
+            await self._until_done(partial(self._join, faulty))
+
     async def _look_at_topic(self) -> None:
         """Follow the topic: read another one of its name from its first record, and partitions that were added."""
-        if self._subscriber.consumer is not None:
-            await self._flow.note_ends(self._subscriber.consumer)
+        await side_by_side(lane.note_ends() for lane in self.lanes)
         with suppress(BrokerAwayError):
             identity = await self._publisher.identity_of(self._topic)
             if identity is None:
@@ -254,19 +256,19 @@ class KafkaEdge:
                 self._missing = True
                 return
             self._missing = False
-            if identity.id != self._flow.topic_id:
+            if any(identity.id != lane.topic_id for lane in self.lanes):
                 _log.error("topic_made_anew", topic=self._topic, partitions=identity.partitions)
                 self._observer.on_kafka_error("topic")
-                await self._flow.renounce(self._subscriber.consumer)
-                await self._stop_consuming()
-                await self._until_done(self._consume)
+                await side_by_side(lane.renounce() for lane in self.lanes)
+                await self._leave(self.lanes)
+                await self._until_done(partial(self._join, self.lanes))
                 return
-            self._flow.confirm_ends()
+            for lane in self.lanes:
+                lane.flow.confirm_ends()
             if identity.partitions != self._read_partitions:
                 _log.warning("partitions_added", topic=self._topic, partitions=identity.partitions)
                 self._read_partitions = identity.partitions
-                if self._subscriber.consumer is not None:
-                    await self._subscriber.consumer._client.force_metadata_update()  # noqa: SLF001 - not public
+                await side_by_side(lane.look_for_partitions() for lane in self.lanes)
 
     async def _check_again(self) -> None:
         """Look again at what was checked at the start: what has become wrong since is told, and the work goes on."""
@@ -281,14 +283,14 @@ class KafkaEdge:
         else:
             self._observer.on_topics(fit=True)
 
-    def _consumer_fault(self) -> str | None:
-        consumer = self._subscriber.consumer
-        if consumer is None:
-            return "there is no consumer"
-        if all(task.done() for task in self._subscriber.tasks):
-            return "FastStream's loop ended"
-        return self._flow.fault(consumer)
-
     def _break(self, reason: str) -> None:
         self._fatal = reason
         self._broken.set()
+
+
+def _of_lanes(consumption: Consumption) -> Sequence[Consumption]:
+    """Say how each lane consumes: a member that is told by name needs one of its own."""
+    name, lanes = consumption.group_instance_id, consumption.lanes
+    if name is None or lanes == 1:
+        return [consumption] * lanes
+    return [replace(consumption, group_instance_id=f"{name}-{number}") for number in range(1, lanes + 1)]

@@ -1,5 +1,6 @@
 """What the edge lets others see of it: events for metrics, and a snapshot for health checks."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,7 +8,7 @@ from workers.ports import Position
 
 
 class EdgeObserver(Protocol):
-    """Told what happens at the edge, as it happens; it must not raise, and changes nothing."""
+    """Told what happens at the edge, as it happens, by all of its lanes; it must not raise, and changes nothing."""
 
     def on_batch(self, size: int, seconds: float) -> None:
         """A batch of so many records came back from the handler after so long."""
@@ -25,12 +26,16 @@ class EdgeObserver(Protocol):
         """The handler raised: a defect. The whole batch was given back."""
         ...
 
-    def on_revoked(self, partitions: int, seconds: float) -> None:
-        """So many partitions were taken away; draining took so long."""
+    def on_revoked(self, positions: AbstractSet[Position], seconds: float) -> None:
+        """These partitions of a lane, which are all that it had, were taken away; draining took so long."""
         ...
 
-    def on_assigned(self, partitions: int) -> None:
-        """This is how many partitions are ours from now on."""
+    def on_assigned(self, positions: AbstractSet[Position]) -> None:
+        """These partitions are a lane's from now on, and no others."""
+        ...
+
+    def on_left(self, positions: AbstractSet[Position]) -> None:
+        """A lane has left the group, and with it these partitions, which are all that it had."""
         ...
 
     def on_lag(self, position: Position, messages: int) -> None:
@@ -73,10 +78,13 @@ class SilentObserver:
     def on_defect(self) -> None:
         """Ignore it."""
 
-    def on_revoked(self, partitions: int, seconds: float) -> None:
+    def on_revoked(self, positions: AbstractSet[Position], seconds: float) -> None:
         """Ignore it."""
 
-    def on_assigned(self, partitions: int) -> None:
+    def on_assigned(self, positions: AbstractSet[Position]) -> None:
+        """Ignore it."""
+
+    def on_left(self, positions: AbstractSet[Position]) -> None:
         """Ignore it."""
 
     def on_lag(self, position: Position, messages: int) -> None:
@@ -121,8 +129,8 @@ class PartitionHealth:
 class EdgeHealth:
     """A snapshot of the edge.
 
-    `joined` is a member's with zero partitions, too. `fault` says what is wrong with the consumer or the producer right
-    now (it is being replaced), `fatal` what the process should end for.
+    `joined` is a member's with zero partitions, too; with several lanes, once all are members. `fault` says what is
+    wrong with a consumer or the producer right now (it is being replaced), `fatal` what the process should end for.
     """
 
     joined: bool

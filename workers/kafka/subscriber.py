@@ -14,6 +14,7 @@ happens in it. What FastStream and aiokafka would do by themselves is not what t
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -95,6 +96,8 @@ class Consumption:
     heartbeat_interval_s: float = 0.5
     drain_timeout_s: float = DRAIN_TIMEOUT_S
     group_instance_id: str | None = None
+    lanes: int = 1
+    """How many consumers of this worker share what its batches may hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +137,7 @@ class BatchFlow:
         self._resume_at = 0.0
         self._wake = asyncio.Event()
         self._polled_at = clock()
+        self._positions: frozenset[Position] = frozenset()
         self._progress_at: dict[Position, float] = {}
         self._lag_due_at = 0.0
         self._reach = Reach()
@@ -185,7 +189,7 @@ class BatchFlow:
 
     # ------------------------------------------------------------------------------------------ called by the listener
 
-    async def revoke(self, partitions: int) -> None:
+    async def revoke(self) -> None:
         """Hand over: from now on nothing new starts; return when the running batch is decided and acknowledged."""
         began_at = self._clock()
         self.joined = False
@@ -194,15 +198,17 @@ class BatchFlow:
         self._wake.set()
         await self._drain()
         await self._let_go()
-        if partitions:
-            self._observer.on_revoked(partitions, self._clock() - began_at)
+        revoked, self._positions = self._positions, frozenset()
+        if revoked:
+            self._observer.on_revoked(revoked, self._clock() - began_at)
 
-    def assign(self, positions: set[Position]) -> None:
+    def assign(self, positions: AbstractSet[Position]) -> None:
         """Begin with these, from where they were last acknowledged."""
+        self._positions = frozenset(positions)
         self._progress_at = dict.fromkeys(positions, self._clock())
         self._unverified = {TopicPartition(*position) for position in positions}
         self.joined = True
-        self._observer.on_assigned(len(positions))
+        self._observer.on_assigned(self._positions)
 
     def begin(self, topic_id: str) -> None:
         """Read this topic from now on; before the consumer joins."""
@@ -237,6 +243,8 @@ class BatchFlow:
         self.joined = False
         self._assignment += 1
         await self._let_go()
+        left, self._positions = self._positions, frozenset()
+        self._observer.on_left(left)
 
     # --------------------------------------------------------------------------------------------------------- watching
 
@@ -312,7 +320,7 @@ class BatchFlow:
         if self._unverified:
             await self._leave_foreign_offsets(consumer)
         try:
-            return await turns.take(consumer, _POLL_S, self._most_records(consumer))
+            return await turns.take(consumer, _POLL_S, self._most_records(consumer), self._consumption.lanes)
         except NoOffsetForPartitionError as error:
             _start_over(consumer, error.args[0])
         except OffsetOutOfRangeError as error:
@@ -523,8 +531,8 @@ class _Handover(ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(self, flow: BatchFlow) -> None:
         self._flow = flow
 
-    async def on_partitions_revoked(self, revoked: set[TopicPartition]) -> None:
-        await self._flow.revoke(len(revoked))
+    async def on_partitions_revoked(self, _: set[TopicPartition]) -> None:
+        await self._flow.revoke()
 
     async def on_partitions_assigned(self, assigned: set[TopicPartition]) -> None:
         self._flow.assign({(partition.topic, partition.partition) for partition in assigned})

@@ -28,13 +28,16 @@ from workers.kafka.unpacking import MAX_REMEMBERED_BYTES, PIECE_BYTES
 Batch = dict[TopicPartition, list[ConsumerRecord[bytes, bytes]]]
 
 BATCH_BYTES: Final = 32 * 1024 * 1024
-"""Of all that is unpacked at a time: a batch's records, and what is kept for later ones."""
+"""Of all that is unpacked at a time: a batch's records, and what is kept for later ones. Lanes share it, as each has a
+batch in hand; what a decoder must remember is more than a share may be, and is bound for each."""
 READING_S: Final = 0.025
 """CPU time for one batch, before others of the event loop have their turn."""
 
 
-async def take(consumer: AIOKafkaConsumer, timeout_s: float, max_records: int) -> Batch:
+async def take(consumer: AIOKafkaConsumer, timeout_s: float, max_records: int, lanes: int = 1) -> Batch:
     """The next records, at most `max_records` of all partitions together; none after `timeout_s` without any.
+
+    They hold no more than the part of a worker's bytes that is each of its `lanes`'.
 
     Raise what aiokafka's `getmany` raises. There is no suspension between the last look at what is fetched and the
     return.
@@ -49,7 +52,7 @@ async def take(consumer: AIOKafkaConsumer, timeout_s: float, max_records: int) -
         while True:
             if fetcher._subscriptions.reassignment_in_progress:  # noqa: SLF001
                 await fetcher._subscriptions.wait_for_assignment()  # noqa: SLF001
-            batch = share_out(fetcher, max_records)
+            batch = share_out(fetcher, max_records, lanes=lanes)
             left_s = ends_at - clock()
             if batch or left_s <= 0:
                 return batch
@@ -73,8 +76,11 @@ def share_out(
     fetcher: Any,  # noqa: ANN401 - aiokafka is untyped
     max_records: int,
     clock: Callable[[], float] = time.thread_time,
+    lanes: int = 1,
 ) -> Batch:
     """Hand out what is fetched: while k partitions have records, to each its k-th part (rounded up) of what is free.
+
+    What a batch may hold is the part of one of so many `lanes`.
 
     Raise the error of a partition where one was met; where there are records of others, the next call does.
     """
@@ -85,7 +91,7 @@ def share_out(
     if not waiting:
         return batch
     buffers.move_to_end(waiting[0])
-    allowance = _allowance(fetcher, clock)
+    allowance, most_bytes = _allowance(fetcher, clock), BATCH_BYTES // lanes
     left, ends_at = max_records, clock() + READING_S
     while waiting and left:
         share = -(-left // len(waiting))
@@ -94,7 +100,7 @@ def share_out(
             wanted = min(share, left)
             if not wanted:
                 break
-            allowance.share_bytes = allowance.bytes_left // turns_left
+            allowance.share_bytes = min(allowance.bytes_left, most_bytes - allowance.paid_bytes) // turns_left
             now = clock()
             allowance.ends_at = now + (ends_at - now) / turns_left
             records = _hand_out(fetcher, partition, wanted, allowance)

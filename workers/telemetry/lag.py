@@ -1,6 +1,6 @@
 """How far behind this worker is, in messages and in seconds, by partition; and which records it sees again."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from prometheus_client import Gauge
@@ -59,12 +59,13 @@ class Lag:
         self._behind[position] = messages
         self._messages.labels(position[0], str(position[1])).set(messages)
 
-    def forget(self) -> None:
-        """Other partitions are ours from now on."""
-        self._messages.clear()
-        self._seconds.clear()
-        self._behind.clear()
-        self._stamps_ms.clear()
+    def forget(self, positions: Iterable[Position]) -> None:
+        """These are somebody else's from now on."""
+        for position in positions:
+            self._stamps_ms.pop(position, None)
+            self._behind.pop(position, None)
+            for gauge in (self._messages, self._seconds):
+                gauge.remove(position[0], str(position[1]))
 
     def _age_s(self, position: Position) -> float:
         stamp_ms = self._stamps_ms.get(position)

@@ -4,6 +4,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from typing import Final
 
@@ -54,7 +55,7 @@ class BatchNotes:
 
 
 class Watching:
-    """The observer of one process.
+    """The observer of one process, of all lanes that it has.
 
     `successes_per_s`: so many successes are logged a second; the rest is counted. `slow_s`: a database operation that
     took longer is worth a warning.
@@ -78,6 +79,9 @@ class Watching:
         self._untold = 0
         self._slow_s = slow_s
         self._outage: tuple[str, float] | None = None
+        self._positions: AbstractSet[Position] = frozenset()
+        self._taken_away: set[Position] = set()
+        """Of which the last is told until it is known whose they are."""
         self._revoked_at: float | None = None
         self._held_since: dict[Position, float] = {}
         self._deprecation_logged: dict[tuple[str, str], float] = {}
@@ -301,23 +305,40 @@ class Watching:
         """The handler raised."""
         self.metrics.failures.labels(UNKNOWN, "pipeline").inc()
 
-    def on_revoked(self, partitions: int, seconds: float) -> None:
-        """Partitions were taken away."""
+    def on_revoked(self, positions: AbstractSet[Position], seconds: float) -> None:
+        """Partitions were taken away. A rebalance begins with the first drain of any lane."""
         self.metrics.rebalances.inc()
         self.metrics.revoke_seconds.observe(seconds)
-        self._revoked_at = self._clock() - seconds
-        self._log.info("partitions_revoked", partitions=partitions, duration_ms=round(seconds * 1000))
+        began_at = self._clock() - seconds
+        self._revoked_at = began_at if self._revoked_at is None else min(self._revoked_at, began_at)
+        self._taken_away |= positions
+        self._have(self._positions - positions)
+        self._log.info("partitions_revoked", partitions=len(positions), duration_ms=round(seconds * 1000))
 
-    def on_assigned(self, partitions: int) -> None:
-        """Partitions are ours now."""
-        self.metrics.partitions.set(partitions)
-        self.lag.forget()
-        self.metrics.held.clear()
-        self._held_since.clear()
+    def on_assigned(self, positions: AbstractSet[Position]) -> None:
+        """Partitions are ours now. A rebalance ends with the first assignment of any lane."""
+        self._forget(self._taken_away | positions)
+        self._taken_away.clear()
+        self._have(self._positions | positions)
         if self._revoked_at is not None:
             self.metrics.rebalance_seconds.observe(max(0.0, self._clock() - self._revoked_at))
             self._revoked_at = None
-        self._log.info("partitions_assigned", partitions=partitions)
+        self._log.info("partitions_assigned", partitions=len(positions))
+
+    def on_left(self, positions: AbstractSet[Position]) -> None:
+        """Partitions are not ours any more."""
+        self._have(self._positions - positions)
+        self._forget(positions)
+
+    def _have(self, positions: AbstractSet[Position]) -> None:
+        self._positions = positions
+        self.metrics.partitions.set(len(positions))
+
+    def _forget(self, positions: AbstractSet[Position]) -> None:
+        self.lag.forget(positions)
+        for position in positions:
+            self._held_since.pop(position, None)
+            self.metrics.held.remove(position[0], str(position[1]))
 
     def on_lag(self, position: Position, messages: int) -> None:
         """How far behind a partition is."""
