@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help .venv run test smoke lint format contract-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill bench-beside audit lock lock-parser clean
+.PHONY: help .venv run test smoke lint format contract-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill audit lock lock-parser clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -119,8 +119,8 @@ mutants: .venv ## Long: each protection removed in turn, and its test must fail
 soak: .venv ## Long: half an hour of load with a fault a minute
 	@SUITE_SIZE=long $(PYTEST) -m soak --timeout 0 $(ARGS)
 
-bench: .venv ## Commands a second, beside the usual handler
-	@$(BIN)/python -m tests.benchmarks.commands $(ARGS)
+bench: .venv ## Every promised figure, beside an older commit; a part of it: make bench ARGS="create --rounds 3"
+	@$(BIN)/python -m tests.benchmarks $(ARGS)
 
 bench-queries: .venv ## Queries on a million rows, beside the same on a thousand
 	@$(BIN)/python -m tests.benchmarks.queries $(ARGS)
@@ -130,9 +130,6 @@ bench-admission: .venv ## What tokens and limits cost a command
 
 bench-backfill: .venv ## Backfilled rows a second, beside one plain UPDATE
 	@$(BIN)/python -m tests.benchmarks.backfill $(ARGS)
-
-bench-beside: .venv ## Creations a second and their CPU, beside another checkout: make bench-beside AT=../other
-	@$(BIN)/python -m tests.benchmarks.beside --at $(AT) $(ARGS)
 
 # ------------------------------------------------------------------------------------------------------------ maintenance
 

@@ -19,14 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-import asyncpg
 import psutil
 import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from migrations import runner
-from tests.benchmarks.commands import copy_of, creation, rate_of
+from tests.benchmarks.backlog import creation, rate_of
+from tests.benchmarks.sides import Databases
 from tests.forked import ROOT
 from tests.servers import Servers, start_servers
 from tests.system import System, WorkerProcess
@@ -76,10 +75,10 @@ def unchecked_worker() -> None:
 
 
 async def measure(
-    servers: Servers, template: str, tokens: list[str], *, checked: bool, spread: bool
+    servers: Servers, databases: Databases, tokens: list[str], *, checked: bool, spread: bool
 ) -> tuple[float, float]:
     """Publish commands, start one worker; replies a second, and its processor time in µs a command."""
-    async with System(servers, await copy_of(servers, template), forks=False) as system:
+    async with System(servers, await databases.new(), forks=False) as system:
         senders = tokens * 10 if spread else [token for token in tokens for _ in range(10)]
         sent = [await system.send("commands", creation(), key=uuid.uuid4().hex, token=token) for token in senders]
         await system.flush()
@@ -122,16 +121,12 @@ Measured = list[tuple[float, float]]
 
 async def run(servers: Servers, *, spread: bool) -> tuple[Measured, Measured]:
     """Alternate rounds; what was measured with checks, and without."""
-    template = f"bench_template_{uuid.uuid4().hex[:8]}"
-    admin = await asyncpg.connect(servers.env.database_url)
-    await admin.execute(f'create database "{template}"')
-    await admin.close()
-    await runner.upgrade(servers.database(template))
+    databases = Databases(servers)
     tokens = [System.token(f"caller-{number}") for number in range(CALLERS)]
     checked, unchecked = [], []
     for _ in range(ROUNDS):
-        unchecked.append(await measure(servers, template, tokens, checked=False, spread=spread))
-        checked.append(await measure(servers, template, tokens, checked=True, spread=spread))
+        unchecked.append(await measure(servers, databases, tokens, checked=False, spread=spread))
+        checked.append(await measure(servers, databases, tokens, checked=True, spread=spread))
     return checked, unchecked
 
 
