@@ -1,7 +1,9 @@
 """The contract over HTTP and on the command line: complete, escaped, and made for whoever reads it."""
 
+import asyncio
 import json
 import re
+import threading
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -124,6 +126,26 @@ async def test_json_and_yaml_are_the_same() -> None:
     one = json.loads((await asked_whole(site, "/asyncapi.json"))[2])
     assert one == yaml.safe_load((await asked_whole(site, "/asyncapi.yaml"))[2])
     assert one["channels"]["queries"]["address"] == "shop.queries"
+
+
+async def test_it_is_made_once_and_for_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No start of a worker waits for what few ask for; whoever asks gets what is made once, beside the loop."""
+    made: list[Deployment] = []
+    threads: set[int] = set()
+
+    def counted(deployment: Deployment) -> dict[str, Any]:
+        made.append(deployment)
+        threads.add(threading.get_ident())
+        return document(deployment)
+
+    monkeypatch.setattr("workers.contract.site.document", counted)
+    site = Starlette(routes=[*contract_routes(SHOP)])
+    assert made == []
+    paths = ("/contract", "/asyncapi.json", "/asyncapi.yaml", "/contract", "/asyncapi.json")
+    answers = await asyncio.gather(*(asked_whole(site, path) for path in paths))
+    assert [status for status, _, _ in answers] == [200] * 5
+    assert made == [SHOP]
+    assert threads.isdisjoint({threading.get_ident()})
 
 
 # The command line --------------------------------------------------------------------------------------------------
