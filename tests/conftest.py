@@ -10,6 +10,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -115,7 +116,7 @@ def database_url_now(stack: Servers, template_database: str) -> Iterator[str]:
 
 
 @pytest.fixture
-async def system(stack: Servers, database_url: str) -> AsyncIterator[System]:
+async def system(stack: Servers, database_url: str, tmp_path: Path) -> AsyncIterator[System]:
     """A deployment of the test's own: topics, database, and whatever workers it starts; all ended afterwards."""
-    async with System(stack, database_url) as deployment:
+    async with System(stack, database_url, logs=tmp_path) as deployment:
         yield deployment

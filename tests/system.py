@@ -7,8 +7,10 @@ import asyncio
 import itertools
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -99,12 +101,14 @@ class System:
     workers: list[WorkerProcess] = field(default_factory=list)
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
+    logs: Path | None = None
+    """Whose the workers' logs are: a test's folder, which pytest keeps for a while. None: kept after an error alone."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def __aenter__(self) -> Self:
         servers = self.servers.env.kafka_bootstrap_servers
         self._arrived = asyncio.Condition()
-        self.directory = Path(os.environ.get("TEST_LOGS", "/tmp")) / f"catalog-{self.prefix}"  # noqa: S108
+        self.directory = (self.logs or Path(tempfile.gettempdir())) / f"catalog-{self.prefix}"
         self.directory.mkdir(parents=True)
         self.admin = AIOKafkaAdminClient(bootstrap_servers=servers)
         await self.admin.start()
@@ -129,7 +133,7 @@ class System:
         self._reader = asyncio.create_task(self._read())
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(self, kind: object, *_: object) -> None:
         for one in self.workers:
             if one.process.returncode is None:
                 one.process.kill()
@@ -140,6 +144,8 @@ class System:
         await self.consumer.stop()
         await self.producer.stop()
         await self.admin.close()
+        if self.logs is None and kind is None:
+            shutil.rmtree(self.directory)
 
     @property
     def reply_to(self) -> str:

@@ -198,7 +198,8 @@ async def an_arena(state: Path, brokers: int, workers: int) -> AsyncIterator[Are
     servers = await parts.up()
     try:
         await runner.upgrade(servers.env.database_url)
-        system = Deployment(servers, servers.env.database_url, PARTITIONS, forks=os.environ.get("SUITE_SIZE") != "long")
+        forks = os.environ.get("SUITE_SIZE") != "long"
+        system = Deployment(servers, servers.env.database_url, PARTITIONS, forks=forks, logs=state)
         system.copies = brokers
         proxied = urlsplit(servers.env.database_url)
         system.settings = {

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -391,7 +392,9 @@ async def kill_one(stage: Stage) -> None:
 
 
 @pytest.mark.chaos
-async def test_topic_faults(stack: Servers, database_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_topic_faults(
+    stack: Servers, database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Topics made anew, extended, truncated and compacted, transactions, offsets set back: all is accounted for."""
     seed = int(os.environ.get("CHAOS_SEED") or ("1" if SIZE == "short" else random.SystemRandom().randrange(1 << 32)))
 
@@ -399,7 +402,7 @@ async def test_topic_faults(stack: Servers, database_url: str, capsys: pytest.Ca
         with capsys.disabled():
             Console(width=160).print(what, highlight=False)
 
-    async with System(stack, database_url, partitions=PARTITIONS) as system:
+    async with System(stack, database_url, partitions=PARTITIONS, logs=tmp_path) as system:
         stage = Stage(system, Callers(system, ORDERS_PER_S, QUERIES_PER_S), random.Random(seed))
         await stage.start("commands", "commands", "queries")
         async with stage.callers:

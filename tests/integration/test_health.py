@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from pathlib import Path
 
 import asyncpg
 
@@ -97,9 +98,9 @@ async def test_a_worker_that_gets_nowhere(system: System) -> None:
         assert (await system.reply(correlation_id)).status == 201
 
 
-async def test_a_replica_without_a_partition_is_ready(stack: Servers, database_url: str) -> None:
+async def test_a_replica_without_a_partition_is_ready(stack: Servers, database_url: str, tmp_path: Path) -> None:
     """More workers than partitions: those that have none have joined, and stand by."""
-    async with System(stack, database_url, partitions=1) as system:
+    async with System(stack, database_url, partitions=1, logs=tmp_path) as system:
         workers = [await system.start(), await system.start()]
         for worker in workers:
             await until(worker, (200, 200), 20)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -186,11 +187,13 @@ async def make_topics(system: System) -> None:
 
 
 @pytest.fixture
-async def guarded(three_brokers: EmbeddedStack, stack: Servers, database_url: str) -> AsyncIterator[System]:
+async def guarded(
+    three_brokers: EmbeddedStack, stack: Servers, database_url: str, tmp_path: Path
+) -> AsyncIterator[System]:
     """A deployment on three brokers, whose worker has the listed rights, but for one reply topic."""
     kafka = three_brokers.environment().kafka_bootstrap_servers
     servers = Servers(Given(kafka, stack.env.database_url, stack.env.redis_url), three_brokers, 2000)
-    system = System(servers, database_url)
+    system = System(servers, database_url, logs=tmp_path)
     await make_topics(system)
     async with system:
         forbidden = f"{system.prefix}.replies.forbidden"

@@ -5,6 +5,7 @@ import signal
 import time
 import uuid
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,13 +100,13 @@ async def make_anew(system: System, topic: str, partitions: int) -> None:
     ("side", "before", "after"), [("commands", 4, 1), ("commands", 1, 4), ("commands", 2, 2), ("queries", 3, 2)]
 )
 async def test_a_topic_made_anew_is_read_from_its_first_record(
-    stack: Servers, database_url: str, side: str, before: int, after: int
+    stack: Servers, database_url: str, tmp_path: Path, side: str, before: int, after: int
 ) -> None:
     """Under another id the log begins anew: nothing of it is skipped, however far the old one was read.
 
     Two workers read it: each message of the new topic is answered, all within what noticing may take.
     """
-    async with System(stack, database_url, partitions=before) as system:
+    async with System(stack, database_url, partitions=before, logs=tmp_path) as system:
         workers = [await system.start(side, LOG_LEVEL="WARNING") for _ in range(2)]
         for number in range(20):
             await ask(system, side, number % before)

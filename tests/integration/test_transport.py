@@ -235,9 +235,9 @@ async def tls_in_front_of(place: Place) -> AsyncIterator[str]:
         await asyncio.gather(*(writer.wait_closed() for writer in writers), return_exceptions=True)
 
 
-async def test_all_of_it_over_tls(place: Place) -> None:
+async def test_all_of_it_over_tls(place: Place, tmp_path: Path) -> None:
     """Workers with the listed rights, and no others, do all their work over TLS; what is not listed is denied them."""
-    system = System(place.servers, place.database_url, prefix=PREFIX)
+    system = System(place.servers, place.database_url, prefix=PREFIX, logs=tmp_path)
     async with tls_in_front_of(place) as redis_url, system:
         system.settings |= {"DATABASE_URL": place.over_tls(), "REDIS_URL": redis_url, "LOG_LEVEL": "WARNING"}
         for role, settings in (

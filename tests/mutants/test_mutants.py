@@ -55,8 +55,7 @@ def run(tree: Path, tests: Sequence[str], environment: Mapping[str, str]) -> dic
 def environment_of(tree: Path, servers: Servers | None) -> dict[str, str]:
     """Make the environment: the code is the copy's, the servers are this session's, or its own."""
     kept = {name: value for name, value in os.environ.items() if name not in {"SUITE_SIZE", "PYTEST_ADDOPTS"}}
-    kept |= {"PYTHONPATH": str(tree), "TEST_LOGS": str(tree / "logs")}
-    (tree / "logs").mkdir(exist_ok=True)
+    kept |= {"PYTHONPATH": str(tree)}
     if servers is not None:
         kept |= {
             "TEST_STACK": "env",
