@@ -177,9 +177,7 @@ async def _migrate(
         config.attributes["connection"] = connection
         step(config)
 
-    async with _alembic_connection(database, bounds) as connection:
-        if unfit is not None and (reason := await unfit()):
-            raise MigrationError(reason)
+    async with _alembic_connection(database, bounds, unfit) as connection:
         await _take_turn(connection, bounds.turn_s)
         await _patiently(connection, run, bounds.lock_s)
     return applied
@@ -244,8 +242,12 @@ async def connected(database: Database, patience: Patience | None = None) -> Asy
 
 
 @asynccontextmanager
-async def _alembic_connection(database: Database, patience: Patience) -> AsyncIterator[AsyncConnection]:
+async def _alembic_connection(
+    database: Database, patience: Patience, unfit: Callable[[], Awaitable[str | None]] | None = None
+) -> AsyncIterator[AsyncConnection]:
     async with connected(database, patience) as driver:
+        if unfit is not None and (reason := await unfit()):
+            raise MigrationError(reason)  # before alembic's first transaction, which some poolers do not let begin
 
         async def borrow() -> asyncpg.Connection:
             return driver

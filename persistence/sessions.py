@@ -1,7 +1,8 @@
 """Is a session what the workers take it for: in UTF8, and the same backend from its first transaction to its last.
 
 A pooler that gives each transaction another backend (PgBouncer in transaction mode) takes away what belongs to a
-session: prepared statements, settings, locks, what it listens to. Nothing in the protocol tells; so it is tried out.
+session: prepared statements, settings, locks, what it listens to; one by statement takes transactions away, too.
+Nothing in the protocol tells; so it is tried out.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ _LOST: Final = (
     asyncpg.NoActiveSQLTransactionError,
 )
 """What only a session that is not ours any more says of what we made in it."""
+_NOT_POSTGRES: Final = asyncpg.ProtocolViolationError
+"""How a pooler by statement refuses to begin a transaction, before it closes the connection: Postgres takes a begin."""
 
 
 async def unfit_because(address: Address) -> str | None:
@@ -47,6 +50,10 @@ async def unfit_because(address: Address) -> str | None:
                 return SHARED if await _is_shared(ours, other) else None
             except _LOST:
                 return SHARED
+            except asyncpg.PostgresConnectionError as error:
+                if isinstance(error, _NOT_POSTGRES) or isinstance(error.__cause__ or error.__context__, _NOT_POSTGRES):
+                    return SHARED
+                raise
 
 
 async def _is_shared(ours: asyncpg.Connection, other: asyncpg.Connection) -> bool:

@@ -32,6 +32,8 @@ class Mode(Enum):
     """A transaction gets the one that has rested longest (PgBouncer: server_round_robin)."""
     LAST = "last"
     """A transaction gets the one that was used last (PgBouncer's default)."""
+    STATEMENT = "statement"
+    """Each statement gets one; whoever begins a transaction is thrown out."""
     SESSION = "session"
     """A client keeps its own."""
 
@@ -136,6 +138,10 @@ class Pooler:
         self._places.release()
 
     @property
+    def by_statement(self) -> bool:
+        return self._mode is Mode.STATEMENT
+
+    @property
     def by_transaction(self) -> bool:
         return self._mode is not Mode.SESSION
 
@@ -175,6 +181,11 @@ class _Client:
             kind, body = await _read(backend.reader)
             if kind == b"Z":
                 self._asked -= 1
+                if body == b"T" and self._pooler.by_statement:
+                    text = b"SFATAL\0C08P01\0Mtransaction blocks not allowed in statement pooling mode\0\0"
+                    self._writer.write(_message(b"E", text))
+                    self._writer.close()
+                    return
                 if body == b"I" and not self._asked and self._pooler.by_transaction:
                     self._backend = self._answers = None
                     await self._pooler.give_back(backend, clean=True)

@@ -25,6 +25,7 @@ from tests.system import System
         (Mode.LAST, 1, SHARED),
         (Mode.LAST, 2, SHARED),
         (Mode.LAST, 5, SHARED),
+        (Mode.STATEMENT, 2, SHARED),
         (Mode.SESSION, 0, None),
     ],
 )
@@ -48,6 +49,9 @@ async def test_a_pooler_is_recognised_while_others_use_it(database_url: str) -> 
 
 async def test_commands_refuse_a_pooler_by_transaction(system: System) -> None:
     """`migrate`, each worker and doctor refuse it in one line with the remedy; by session all of them work."""
+    async with Pooler(system.database_url, Mode.STATEMENT, 6) as pooler:
+        refused = await catalog(system, "migrate", code=1, DATABASE_URL=pooler.url)
+        assert refused.err.splitlines()[-1] == f"error: {SHARED}"
     async with Pooler(system.database_url, Mode.LAST, 6) as pooler:
         for command in (["migrate"], ["worker", "commands"], ["worker", "queries"], ["worker", "backfill"]):
             refused = await catalog(system, *command, code=1, DATABASE_URL=pooler.url)

@@ -6,7 +6,12 @@ from datetime import datetime
 from typing import Any, Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+)
 
 from workers.kafka import records
 from workers.kafka.connection import refusal
@@ -18,8 +23,17 @@ from workers.ports import BrokerAwayError, Record
 _REQUEST_TIMEOUT_S: Final = 15.0
 _SILENCE_S: Final = 30.0
 """How long a record that must be there is waited for."""
+_NO_COORDINATOR_PAUSE_S: Final = 0.2
 _FETCH_BYTES: Final = 1024 * 1024
 """Of a partition at once: it bounds what a tool holds, and what it reads beyond the place where it stops."""
+
+
+_NO_COORDINATOR_YET: Final = (
+    GroupCoordinatorNotAvailableError,
+    GroupLoadInProgressError,
+    NotCoordinatorForGroupError,
+)
+"""What a cluster says that was never asked for a group before, or whose group moves just now."""
 
 
 class NoSuchTopicError(Exception):
@@ -120,7 +134,7 @@ class LogReader(TopicAdmin):
         """
         try:
             identity = await identity_of(self._admin._client, topic)  # noqa: SLF001 - not public: ids of topics
-            found = await self._admin.list_consumer_group_offsets(group_id)
+            found = await self._offsets_of(group_id)
         except KafkaError as error:
             raise refusal(error, f"reading the offsets of group {group_id}") or error from error
         topic_id = identity.id if identity is not None else ""
@@ -129,6 +143,20 @@ class LogReader(TopicAdmin):
             for one, entry in found.items()
             if one.topic == topic and entry.offset >= 0 and not is_of_another(entry.metadata, topic_id)
         }
+
+    async def _offsets_of(self, group_id: str) -> Mapping[TopicPartition, Any]:
+        """Ask a group's coordinator; one that is not there yet is waited for."""
+        loop = asyncio.get_running_loop()
+        asked_at = loop.time()
+        while True:
+            try:
+                found: Mapping[TopicPartition, Any] = await self._admin.list_consumer_group_offsets(group_id)
+            except _NO_COORDINATOR_YET:
+                if loop.time() - asked_at > _SILENCE_S:
+                    raise
+                await asyncio.sleep(_NO_COORDINATOR_PAUSE_S)
+            else:
+                return found
 
     async def _asked(self, answer: Any, topic: str) -> Any:  # noqa: ANN401 - aiokafka is untyped
         try:
