@@ -7,14 +7,14 @@ No type of FastStream or aiokafka crosses this line, so that either side is test
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 STAMPED_BY_BROKER: Final = 1
 """Kafka's number of LogAppendTime."""
 
 
 class Record(Protocol):
-    """One record of the log, as the broker stores it (aiokafka's ConsumerRecord is one by its shape).
+    """One record of the log, as the broker stores it.
 
     A header key that is not UTF-8 is decoded with `surrogateescape`: encoding it the same way gives its bytes back.
     """
@@ -95,8 +95,7 @@ class StreamHandler(Protocol):
     async def __call__(self, records: Sequence[Record], custody: Custody) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Something to publish. Without a partition the key decides (murmur2, as in Java)."""
 
     topic: str

@@ -21,7 +21,7 @@ from workers.kafka import replies
 from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
-from workers.kafka.producer import PatientProducer, Queued
+from workers.kafka.producer import Parcel, PatientProducer
 from workers.kafka.replies import CLOSE_AFTER_S, Publisher, Replies
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topic_list import Leaders
@@ -548,9 +548,11 @@ async def test_a_stopped_process_blames_no_topic(place: Place, monkeypatch: pyte
     assert producer is not None
     post, clock, stopped_s = producer.post, loop.time, 0.0
 
-    async def post_and_be_stopped(topic: str, messages: Sequence[Message], queued: list[Queued]) -> None:
+    async def post_and_be_stopped(
+        topic: str, messages: Sequence[Message], indices: Sequence[int], posted: list[Parcel]
+    ) -> None:
         nonlocal stopped_s
-        await post(topic, messages, queued)
+        await post(topic, messages, indices, posted)
         stopped_s += CLOSE_AFTER_S + 2
 
     monkeypatch.setattr(producer, "post", post_and_be_stopped)
@@ -597,7 +599,7 @@ async def test_what_is_stuck_before_its_time_closes_no_topic(place: Place, monke
     producer = edge._publisher._producer
     assert producer is not None
 
-    async def give_up(_: str, __: Sequence[Message], ___: list[Queued]) -> None:
+    async def give_up(_: str, __: Sequence[Message], ___: Sequence[int], ____: list[Parcel]) -> None:
         raise KafkaTimeoutError
 
     with monkeypatch.context() as patched:

@@ -1,7 +1,6 @@
 """The dead-letter topics as an operator's tool sees them: read, and brought back to the topics that they serve."""
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Self
@@ -74,7 +73,7 @@ class DeadLetterLog:
         more). Raises `BrokerAwayError`: it may have been published, and may come twice when it is done again.
         """
         if message.partition not in await self._reader.partitions(message.topic):
-            message = replace(message, partition=None)
+            message = message._replace(partition=None)
         if not self._publishes:
             await self._publisher.start()
             self._publishes = True

@@ -24,15 +24,16 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from contextlib import suppress
-from struct import unpack_from
+from copy import copy
 from typing import Any, Final, TypeAlias
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError, ProducerClosed, UnknownTopicOrPartitionError
 from aiokafka.producer.message_accumulator import MessageAccumulator
 from aiokafka.producer.sender import Sender, SendProduceReqHandler
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.structs import RecordMetadata, TopicPartition
+from murmurhash2 import murmurhash2
 
 from workers.kafka.security import KafkaSecurity
 from workers.ports import Message
@@ -58,9 +59,10 @@ _FOREVER_S: Final = 86_400.0
 _REFUSED: Final = frozenset({2, 10, 17, 18, 29, 32, 42, 44, 87})
 
 
+_MURMUR2_SEED: Final = 0x9747B28C
+
 Delivery: TypeAlias = asyncio.Future[RecordMetadata]
-Queued: TypeAlias = Delivery | KafkaError
-"""A message's delivery, or why it will have none."""
+"""Of a batch of one partition, in which there may be several parcels."""
 
 
 class PostAgainError(KafkaError):  # type: ignore[misc]
@@ -73,6 +75,48 @@ class NeighbourRefusedError(PostAgainError):
 
 class PartitionGoneError(PostAgainError):
     """Its partition does not exist any more: the topic was made anew, with fewer of them."""
+
+
+class Parcel:
+    """Posted messages that go to the broker together and share a fate: a batch's, or an error before they had any.
+
+    `indices` are the caller's numbers of them.
+    """
+
+    __slots__ = ("_batch", "_error", "_first", "indices")
+
+    def __init__(self, indices: list[int], batch: Any = None, error: KafkaError | None = None) -> None:  # noqa: ANN401
+        self.indices = indices
+        self._batch = batch  # whose last record is the first of these, by now
+        self._error = error
+        self._first = 0 if batch is None else batch.record_count - 1
+
+    @property
+    def delivery(self) -> Delivery | None:
+        """Done when the broker has them, or it is known that it will not; None where it is known already."""
+        delivery: Delivery | None = self._batch.future if self._batch is not None else None
+        return delivery
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether that is not known yet."""
+        return self._batch is not None and not self._batch.future.done()
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether the broker has all of them."""
+        return self._batch is not None and self._batch.future.done() and error_of(self._batch.future) is None
+
+    def errors(self) -> list[KafkaError]:
+        """Why each was not taken; nothing where all were. Of what is not under way any more."""
+        batch = self._batch
+        error = self._error if batch is None else error_of(batch.future)
+        if error is None:
+            return []
+        if batch is None or not batch.refused:
+            return [error] * len(self.indices)
+        places = range(self._first, self._first + len(self.indices))
+        return [error if place in batch.refused else NeighbourRefusedError() for place in places]
 
 
 class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
@@ -118,31 +162,33 @@ class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
         led = {number: self._metadata.leader_for_partition(TopicPartition(topic, number)) for number in partitions}
         return {number: leader for number, leader in led.items() if leader is not None}
 
-    async def post(self, topic: str, messages: Sequence[Message], queued: list[Queued]) -> None:
-        """Queue messages, all of this topic; append to `queued`, for each, its delivery, or why it was not taken.
+    async def post(self, topic: str, messages: Sequence[Message], indices: Sequence[int], posted: list[Parcel]) -> None:
+        """Queue those messages, all of this topic; append to `posted` what was queued, and what was not taken and why.
 
-        Waits only while this topic's own queue is full; a cancelled call leaves in `queued` what was queued. Raise
+        Waits only while this topic's own queue is full; a cancelled call leaves in `posted` what was queued. Raise
         UnknownTopicOrPartitionError for a topic that `knows` denies, or a partition that it does not have.
         """
         partitions = sorted(self._metadata.partitions_for_topic(topic) or ())
         if not partitions:
             raise UnknownTopicOrPartitionError(topic)
         available = sorted(self._metadata.available_partitions_for_topic(topic))
-        for message in messages:
-            headers = list(message.headers)
-            if len(message.value or b"") > _SURELY_FITS and _size(message, headers) > MAX_MESSAGE_BYTES:
-                queued.append(MessageSizeTooLargeError())
+        of_partition: dict[int, list[int]] = {}
+        too_large: list[int] = []
+        for index in indices:
+            message = messages[index]
+            if len(message.value or b"") > _SURELY_FITS and _size(message) > MAX_MESSAGE_BYTES:
+                too_large.append(index)
                 continue
             partition = message.partition
             if partition is None:
                 partition = self._choose(message.key, partitions, available)
             elif partition not in partitions:
                 raise UnknownTopicOrPartitionError(topic)
-            queued.append(
-                await self._message_accumulator.add_message(
-                    TopicPartition(topic, partition), message.key, message.value, _FOREVER_S, headers=headers
-                )
-            )
+            of_partition.setdefault(partition, []).append(index)
+        if too_large:
+            posted.append(Parcel(too_large, error=MessageSizeTooLargeError()))
+        for partition, chosen in of_partition.items():
+            await self._message_accumulator.add(TopicPartition(topic, partition), messages, chosen, posted)
 
     def slow_down(self, topics: frozenset[str]) -> None:
         """Try what is stuck of these topics once a second from now on, of all others ten times."""
@@ -181,6 +227,38 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
         super().__init__(client.cluster, MAX_BATCH_BYTES, 0, _FOREVER_S, txn_manager=txn_manager, linger_ms=0)
         self._client = client
         self._asking = False
+
+    async def add(
+        self, partition: TopicPartition, messages: Sequence[Message], indices: Sequence[int], posted: list[Parcel]
+    ) -> None:
+        """Queue messages of one partition, in their order: as `add_message` does, with one future for a batch."""
+        batch: Any = None
+        taken: list[int] = []
+        for index in indices:
+            message = messages[index]
+            while batch is None or not _append(batch, message):
+                if batch is not None:
+                    self.wake()
+                    await batch.wait_drain(_FOREVER_S)
+                batch, taken = self._open_batch(partition), []
+            if not taken:
+                posted.append(Parcel(taken, batch))
+            taken.append(index)
+
+    def _open_batch(self, partition: TopicPartition) -> Any:  # noqa: ANN401 - aiokafka is untyped
+        """Return the batch that is filled next."""
+        if self._closed:
+            raise ProducerClosed
+        if self._exception is not None:
+            raise copy(self._exception)
+        waiting = self._batches.get(partition)
+        return waiting[-1] if waiting else self._append_batch(self.create_builder(), partition)
+
+    def _append_batch(self, builder: Any, tp: TopicPartition) -> Any:  # noqa: ANN401 - aiokafka is untyped
+        batch = super()._append_batch(builder, tp)
+        batch.future.add_done_callback(error_of)  # nobody may ask any more
+        batch.refused = frozenset()  # which of its records the broker named, where it refused it for some of them
+        return batch
 
     def drain_by_nodes(self, ignore_nodes: Any, muted_partitions: Any = frozenset()) -> tuple[Any, bool]:  # noqa: ANN401
         nodes, leaderless = super().drain_by_nodes(ignore_nodes, muted_partitions)
@@ -280,11 +358,8 @@ class _Request(SendProduceReqHandler):  # type: ignore[misc]
     def _spare_neighbours(self, partition: TopicPartition, refused: set[int]) -> None:
         """Tell the records that were refused from those that only were in a batch with them."""
         batch = self._batches.get(partition)
-        if batch is None or not refused:
-            return
-        for index, (future, _) in enumerate(batch._msg_futures):  # noqa: SLF001 - no public way to its records
-            if index not in refused and not future.done():
-                future.set_exception(NeighbourRefusedError())
+        if batch is not None:
+            batch.refused = frozenset(refused)
 
     def _give_back_sequence(self, partition: TopicPartition, code: int) -> None:
         """A batch refused at its first attempt was not stored, and nothing of its partition was sent after it."""
@@ -293,29 +368,33 @@ class _Request(SendProduceReqHandler):  # type: ignore[misc]
             self._sender._txn_manager.increment_sequence_number(partition, -batch.record_count)  # noqa: SLF001
 
 
-def murmur2(data: bytes) -> int:
-    """Kafka's hash of a key, as Java's and aiokafka's partitioners have it, and three times as fast as the latter."""
-    length = len(data)
-    whole = length // 4
-    h = 0x9747B28C ^ length
-    for k in unpack_from(f"<{whole}I", data):
-        k = k * 0x5BD1E995 & 0xFFFFFFFF  # noqa: PLW2901 - it is the algorithm's variable
-        k = (k ^ k >> 24) * 0x5BD1E995 & 0xFFFFFFFF  # noqa: PLW2901
-        h = h * 0x5BD1E995 & 0xFFFFFFFF ^ k
-    if rest := data[whole * 4 :]:
-        h = (h ^ int.from_bytes(rest, "little")) * 0x5BD1E995 & 0xFFFFFFFF
-    h = (h ^ h >> 13) * 0x5BD1E995 & 0xFFFFFFFF
-    return h ^ h >> 15
+def error_of(delivery: Delivery) -> KafkaError | None:
+    """Why a batch was not taken, None if it was."""
+    return ProducerClosed() if delivery.cancelled() else delivery.exception()
 
 
-def _size(message: Message, headers: list[tuple[str, bytes | None]]) -> int:
-    size: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(message.key, message.value, headers)
+def _append(batch: Any, message: Message) -> bool:  # noqa: ANN401 - aiokafka is untyped
+    """Put a message into a batch; false where that is full, or was sent."""
+    added = batch._builder.append(  # noqa: SLF001 - its own `append` makes a future for each message
+        timestamp=None, key=message.key, value=message.value, headers=list(message.headers)
+    )
+    return added is not None
+
+
+def murmur2(key: bytes) -> int:
+    """Kafka's hash of a key, as Java's partitioner has it."""
+    hashed: int = murmurhash2(key, _MURMUR2_SEED)
+    return hashed
+
+
+def _size(message: Message) -> int:
+    size: int = DefaultRecordBatchBuilder.estimate_size_in_bytes(message.key, message.value, list(message.headers))
     return size
 
 
 def _fail(batch: Any, error: KafkaError) -> None:  # noqa: ANN401 - aiokafka is untyped
     """Fail a batch's futures, and leave no exception behind that nobody asks for."""
     batch.failure(error)
-    for future in (batch.future, batch._drain_waiter, *(future for future, _ in batch._msg_futures)):  # noqa: SLF001
+    for future in (batch.future, batch._drain_waiter):  # noqa: SLF001
         if future.done() and not future.cancelled():
             future.exception()

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Final
 
 import structlog
@@ -27,7 +28,7 @@ from aiokafka import errors
 from workers.kafka.connection import refusal
 from workers.kafka.observation import EdgeObserver
 from workers.kafka.patience import patience
-from workers.kafka.producer import Delivery, PatientProducer, PostAgainError, Queued
+from workers.kafka.producer import Delivery, Parcel, PatientProducer, PostAgainError, error_of
 from workers.kafka.topic_identity import TopicIdentity, identity_of
 from workers.kafka.topic_list import NOT_AUTHORISED, TopicList
 from workers.ports import BrokerAwayError, Message, Undeliverable
@@ -121,7 +122,7 @@ class _Topic:
     name: str
     unsettled: set[int]
     undeliverable: list[Undeliverable] = field(default_factory=list)
-    rounds: list[tuple[list[int], list[Queued]]] = field(default_factory=list)
+    posted: list[Parcel] = field(default_factory=list)
     leaders: dict[int, int] = field(default_factory=dict)
     taken: bool = False
     stuck: bool = False
@@ -133,14 +134,12 @@ class _Topic:
         self.undeliverable += [Undeliverable(index, reason) for index in refused]
         self.unsettled.difference_update(refused)
 
-    def settle(self, indices: Sequence[int], results: Sequence[errors.KafkaError | None]) -> "_Unsettled":
-        """Settle what can be; return what has to be posted again."""
+    def settle(self, posted: Sequence[Parcel]) -> "_Unsettled":
+        """Settle what can be of these; return what has to be posted again."""
         left = _Unsettled()
-        for index, error in zip(indices, results, strict=True):
-            if error is None:
-                self.taken = True
-                self.unsettled.discard(index)
-            elif isinstance(error, _TOO_LARGE):
+        self.look_at_rest(posted)
+        for index, error in sorted(chain.from_iterable(zip(one.indices, one.errors(), strict=False) for one in posted)):
+            if isinstance(error, _TOO_LARGE):
                 left.too_large.append(index)
             elif isinstance(error, PostAgainError):
                 left.spared.append(index)
@@ -154,20 +153,20 @@ class _Topic:
                 self.refuse((index,), TAKES_NONE)
             else:
                 left.refused.append(index)
-        if len(indices) == 1 or left.spared:  # else it may be one of them that had all of them refused
+        is_alone = sum(len(parcel.indices) for parcel in posted) == 1
+        if is_alone or left.spared:  # else it may be one of them that had all of them refused
             for index in left.refused:
                 _log.warning("message_refused", topic=self.name)
                 self.refuse((index,), TAKES_NONE)
             left.refused = []
         return left
 
-    def look_at_rest(self) -> None:
-        """Settle what was taken, after waiting for all of it was given up."""
-        for indices, queued in self.rounds:
-            for index, delivery in zip(indices, queued, strict=False):  # cut short where queueing was
-                if isinstance(delivery, asyncio.Future) and delivery.done() and _error(delivery) is None:
-                    self.taken = True
-                    self.unsettled.discard(index)
+    def look_at_rest(self, posted: Iterable[Parcel] | None = None) -> None:
+        """Settle what was taken: of these, or of all that was posted, after waiting for it was given up."""
+        for parcel in self.posted if posted is None else posted:
+            if parcel.is_taken:
+                self.taken = True
+                self.unsettled.difference_update(parcel.indices)
 
     async def is_moving(self) -> bool:
         """Wait for what is under way for as long as some of it comes through; whether any did since it was stuck."""
@@ -185,12 +184,7 @@ class _Topic:
 
     def under_way(self) -> set[Delivery]:
         """What was sent and is neither taken nor refused."""
-        return {
-            delivery
-            for _, queued in self.rounds
-            for delivery in queued
-            if isinstance(delivery, asyncio.Future) and not delivery.done()
-        }
+        return {parcel.delivery for parcel in self.posted if parcel.delivery is not None and parcel.is_under_way}
 
 
 class Publisher:
@@ -330,20 +324,22 @@ class Publisher:
                 topic.refuse(todo, missing)
                 return missing
             topic.leaders = topic.leaders or producer.leaders(topic.name)
-            queued: list[Queued] = []
-            topic.rounds.append((todo, queued))
+            before = len(topic.posted)
             try:
-                await producer.post(topic.name, [messages[index] for index in todo], queued)
+                await producer.post(topic.name, messages, todo, topic.posted)
             except errors.KafkaError as error:  # nothing more was queued
-                queued += [error] * (len(todo) - len(queued))
+                queued = set(chain.from_iterable(parcel.indices for parcel in topic.posted[before:]))
+                topic.posted.append(Parcel([index for index in todo if index not in queued], error=error))
+            posted = topic.posted[before:]
             try:
-                results = [await self._result(producer, topic.name, delivery) for delivery in queued]
+                for parcel in posted:
+                    await self._arrival(producer, topic.name, parcel)
             except _GoneError as gone:
                 self._give_up_on(producer, topic)
                 topic.look_at_rest()
                 topic.refuse(sorted(topic.unsettled), gone.reason)
                 return gone.reason
-            left = topic.settle(todo, results)
+            left = topic.settle(posted)
             if len(todo) == 1:
                 topic.refuse(left.too_large, TOO_LARGE)
                 left.too_large = []
@@ -357,20 +353,18 @@ class Publisher:
         topic.stuck = True
         return None
 
-    async def _result(self, producer: PatientProducer, topic: str, queued: Queued) -> errors.KafkaError | None:
-        """Why a message was not taken, None if it was. Raise _GoneError where the topic goes away meanwhile.
+    async def _arrival(self, producer: PatientProducer, topic: str, parcel: Parcel) -> None:
+        """Wait until it is known what became of a parcel. Raise _GoneError where the topic goes away meanwhile.
 
         Waiting can be cancelled, a message cannot.
         """
-        if isinstance(queued, errors.KafkaError):
-            return queued
-        while not queued.done():
-            await asyncio.wait({queued}, timeout=_LOOK_AGAIN_S)
-            if not queued.done() and not producer.knows(topic):
+        delivery = parcel.delivery
+        while delivery is not None and not delivery.done():
+            await asyncio.wait({delivery}, timeout=_LOOK_AGAIN_S)
+            if not delivery.done() and not producer.knows(topic):
                 reason = await self._topics.make_known(producer, topic)
                 if reason is not None:
                     raise _GoneError(reason)
-        return _error(queued)
 
     # --------------------------------------------------------------------------------------------------- closed topics
 
@@ -397,10 +391,7 @@ class Publisher:
         """Take back what was never sent to this topic; return the rest, whose fate nobody waits for any more."""
         if producer is not None:
             producer.withdraw(topic.name, _WithdrawnError())
-        under_way = topic.under_way()
-        for delivery in under_way:
-            delivery.add_done_callback(_error)
-        return under_way
+        return topic.under_way()
 
     def _close(self, name: str, reason: str, probes: Iterable[Delivery] = ()) -> None:
         closed = self._closed.get(name)
@@ -438,7 +429,7 @@ class Publisher:
 
     def _probed(self, name: str, delivery: Delivery) -> None:
         """What was stuck has come to its end: through, or failed for good."""
-        error = _error(delivery)
+        error = error_of(delivery)
         closed = self._closed.get(name)
         if closed is None:
             return
@@ -532,7 +523,3 @@ class Replies:
 def _halves(indices: list[int]) -> tuple[list[int], list[int]]:
     middle = (len(indices) + 1) // 2
     return indices[:middle], indices[middle:]
-
-
-def _error(delivery: Delivery) -> errors.KafkaError | None:
-    return errors.ProducerClosed() if delivery.cancelled() else delivery.exception()

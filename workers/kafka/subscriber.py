@@ -21,7 +21,7 @@ from itertools import chain
 from typing import Any, Final, cast
 
 import structlog
-from aiokafka import AIOKafkaConsumer, ConsumerRecord
+from aiokafka import AIOKafkaConsumer
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.consumer.fetcher import OffsetResetStrategy
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -49,9 +49,10 @@ from workers.kafka.acks import ACK_TIMEOUT_S, Acks
 from workers.kafka.connection import Backoff
 from workers.kafka.observation import EdgeObserver, PartitionHealth
 from workers.kafka.reach import Reach
+from workers.kafka.records import LogRecord
 from workers.ports import BatchHandler, Position, Progress, StreamHandler
 
-Records = tuple[ConsumerRecord[bytes, bytes], ...]
+Records = tuple[LogRecord, ...]
 
 REBALANCE_TIMEOUT_S: Final = 30.0
 """How long the group waits for a member that drains, before it goes on without it."""
