@@ -10,6 +10,7 @@ import pytest
 
 from persistence.engine import Engine, PoolSettings, connected, create_engine
 from tests.direct import Arrived, Direct
+from workers.pipeline.delivery import Admitted
 from workers.pipeline.refusal import Refusal
 from workers.ports import BrokerAwayError, Message, Undeliverable
 
@@ -95,11 +96,11 @@ async def test_nobody_hears_that_nothing_was_done_of_what_was_applied(
     record = replace(record, headers=[*record.headers, ("deadline", str(record.timestamp + 60_000).encode())])
     refuse = Refusal.refuse
 
-    async def stopped_before(refusal: Refusal, *arguments: Any) -> None:  # noqa: ANN401
+    async def stopped_before(refusal: Refusal, *arguments: Any) -> list[Admitted]:  # noqa: ANN401
         monkeypatch.setattr(Refusal, "refuse", refuse)
         ((envelope, _, _),) = await other.decide(record)
         assert envelope["statusCode"] == 201
-        await refuse(refusal, *arguments)
+        return await refuse(refusal, *arguments)
 
     direct.pipeline.refusal = replace(direct.pipeline.refusal, clock=lambda: time.time() + 120)
     monkeypatch.setattr(Refusal, "refuse", stopped_before)

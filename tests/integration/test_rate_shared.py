@@ -165,10 +165,8 @@ class Replica:
 
     async def refused(self, records: Sequence[Stored]) -> list[str]:
         """Judge a batch; the codes of what is refused."""
-        deliveries = [self.intake.decode(record) for record in records]
-        for delivery in deliveries:
-            self.intake.identify(delivery)
-        await self.refusal.refuse(deliveries)
+        deliveries, identified, _ = await self.intake.take_in(records)
+        await self.refusal.refuse(identified)
         return [one.end.error.error_code for one in deliveries if isinstance(one.end, Refused)]
 
 

@@ -22,7 +22,7 @@ from tests.unit.test_dear_bodies import LEGAL
 from workers.admission.identity import Verifier
 from workers.admission.keys import Keyring, KeySource
 from workers.admission.reply_topics import ReplyTopics
-from workers.pipeline.delivery import Delivery
+from workers.pipeline.delivery import Decoded, Delivery
 from workers.pipeline.ends import Refused
 from workers.pipeline.intake import Intake
 from workers.pipeline.replays import Replays
@@ -78,7 +78,8 @@ async def test_nothing_dear_is_done_for_a_stranger(record: Stored, code: str, mo
     """The canonical form is made for nobody who is not known; the answer is the one that the contract's order gives."""
     made: list[object] = []
     monkeypatch.setattr(codec, "canonical", made.append)
-    (delivery,) = await an_intake().take_in([record])
+    ((delivery,), identified, _) = await an_intake().take_in([record])
+    assert identified == []
     assert isinstance(delivery.end, Refused)
     assert isinstance(delivery.end.error, CatalogError)
     assert delivery.end.error.error_code == code
@@ -91,20 +92,20 @@ def test_the_mark_is_that_of_the_canonical_form(value: object) -> None:
     payload = {"a": value}
     body = json.dumps({"kind": "create_customer", "version": 1, "payload": payload}, indent=1).encode()
     steps = an_intake()
-    delivery = steps.decode(message(body))
+    _, identified = steps.take(message(body))
     form = rfc8785.dumps(payload)  # type: ignore[arg-type]  # JSON types only
-    assert steps.seal(delivery) == hmac.digest(KEY, b"create_customer\n1\n" + form, hashlib.sha256)
-    assert delivery.request is not None
-    assert delivery.request.payload_json == form
+    assert identified is not None
+    assert steps.seal(identified) == hmac.digest(KEY, b"create_customer\n1\n" + form, hashlib.sha256)
+    assert identified.request.payload_json == form
 
 
 @pytest.mark.parametrize("body", LEGAL.values(), ids=LEGAL)
 def test_the_mark_of_a_large_body(body: bytes) -> None:
     """A body that is not kept as read has the same canonical form, and nothing of it is kept before that is made."""
-    delivery = an_intake().decode(message(body))
-    assert delivery.request is not None
-    assert delivery.request.payload is None
-    assert delivery.request.payload_json == rfc8785.dumps(json.loads(body)["payload"])
+    decoded = an_intake().decode(message(body), None)
+    assert isinstance(decoded, Decoded)
+    assert decoded.request.payload is None
+    assert decoded.request.payload_json == rfc8785.dumps(json.loads(body)["payload"])
 
 
 @pytest.mark.parametrize(
@@ -124,18 +125,18 @@ async def test_what_is_dear_makes_its_own_partition_wait(
     """The partition that took least to read comes next; a batch whose reading took half a second ends, after one."""
     now_s = 0.0
 
-    def decode(_: Intake, record: Stored) -> Delivery:
+    def take(_: Intake, record: Stored) -> tuple[Delivery, None]:
         nonlocal now_s
         now_s += costs_s.get(record.partition, 0.0)
-        return Delivery(record)
+        return Delivery(record), None
 
     monkeypatch.setattr("workers.pipeline.intake.time.perf_counter", lambda: now_s)
-    monkeypatch.setattr(Intake, "decode", decode)
-    monkeypatch.setattr(Intake, "identify", lambda *_: None)
+    monkeypatch.setattr(Intake, "take", take)
     records = [message(b"", partition=number // 4, offset=number % 4) for number in range(8)]
-    deliveries = await an_intake().take_in(records)
+    deliveries, _, left = await an_intake().take_in(records)
     taken = [(delivery.record.partition, delivery.record.offset) for delivery in deliveries]
     assert "".join(str(partition) for partition, _ in taken) == order
     for partition in (0, 1):
         offsets = [offset for other, offset in taken if other == partition]
         assert offsets == list(range(len(offsets)))
+        assert [record.offset for record in left if record.partition == partition] == list(range(len(offsets), 4))

@@ -46,13 +46,13 @@ STRINGS: Final = (
 
 def mark_of(body: bytes) -> tuple[str | None, str | None]:
     """Give the mark of a body, or the code of its refusal."""
-    delivery = INTAKE.decode(message(body))
-    if delivery.request is None:
+    delivery, identified = INTAKE.take(message(body))
+    if identified is None:
         assert delivery.end is not None
         error = getattr(delivery.end, "error", None)
         assert isinstance(error, CatalogError)
         return None, error.error_code
-    return INTAKE.seal(delivery).hex(), None
+    return INTAKE.seal(identified).hex(), None
 
 
 def test_marks_are_those_of_the_release() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from contracts.envelope import retrieved
 from contracts.errors import CatalogError, DeadlineExceededError
+from contracts.kinds import Keys
 from contracts.registry import KINDS
 from handlers.context import Context
 from handlers.queries.asked import Asked
@@ -20,12 +21,12 @@ from handlers.result import Result, Success
 from persistence.faults import Fault, fault_of
 from tests.unit.test_under_way import Handed
 from workers.admission.identity import Identity
-from workers.pipeline.delivery import Delivery, Ended
+from workers.pipeline.delivery import Admitted, Delivery, Ended, Identified
 from workers.pipeline.ends import Applied, Broken, Refused
 from workers.pipeline.look_ups import LookUps
 from workers.pipeline.patience import Patience
 from workers.pipeline.places import Places
-from workers.pipeline.queries import BLOCKED_FOR_S, QueryPipeline, Source, _Batch
+from workers.pipeline.queries import BLOCKED_FOR_S, QueryBatch, QueryPipeline, Source
 from workers.ports import BrokerAwayError, Custody, Record
 
 READ_S = 0.4
@@ -144,17 +145,15 @@ class Desk:
             clock=lambda: self.now,
         )
         context = Context(datetime.now(UTC), lambda: "", "caller")
-        deliveries = [
-            Delivery(
-                Handed(0, number),
-                identity=Identity("", "caller", frozenset(), 0, 0),
-                kind=KINDS[kind],
-                payload=cast("Any", number),
-                context=context,
-            )
-            for number in range(count)
-        ]
-        await _Batch(pipeline, cast("Custody", self), anything).read(deliveries)
+        deliveries = [Delivery(Handed(0, number)) for number in range(count)]
+        admitted = []
+        for number, delivery in enumerate(deliveries):
+            delivery.kind = KINDS[kind]
+            caller = Identity("", "caller", frozenset(), 0, 0)
+            asking = Identified(delivery, cast("Any", None), caller, (caller.caller, ""))
+            payload = cast("Any", number)
+            admitted.append(Admitted(delivery, asking.key, asking, KINDS[kind], payload, Keys(), context))
+        await QueryBatch(pipeline, cast("Custody", self), anything).read(admitted)
         assert sorted(self.published) == sorted(self.acked) == list(range(count))
         assert pipeline.places._inside == 0
         assert not pipeline.look_up_places.locked()

@@ -63,3 +63,48 @@ def test_whoever_knows_one_is_found(source: str) -> None:
     """By its module, by any module that has it, and wherever it is imported."""
     assert ends_imported(source)
     assert not ends_imported("from workers.pipeline.consequences import Consequences")
+
+
+WAY: Final = ROOT / "workers" / "pipeline" / "commands.py"
+LONGEST_FILE: Final = 300
+LONGEST_FUNCTION: Final = 30
+
+
+def functions_too_long(source: str) -> list[str]:
+    """Name each function, or method, of more lines than are read at a glance; its signature and docstring count."""
+    return [
+        node.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (node.end_lineno or 0) - node.lineno + 1 > LONGEST_FUNCTION
+    ]
+
+
+def test_the_way_of_a_command_is_read_from_top_to_bottom() -> None:
+    """One file of at most 300 lines, no function of it longer than 30, and its steps stand in their order."""
+    source = WAY.read_text()
+    assert len(source.splitlines()) <= LONGEST_FILE
+    assert functions_too_long(source) == []
+    places = [
+        source.index(step) for step in ("intake.take_in(", "inbox.look_up(", "._refuse(", "._decide(", "._answer(")
+    ]
+    places += [source.index(step) for step in ("uow.load(", "._dispatch(", "uow.flush(", "uow.store(", "uow.commit(")]
+    assert places[:5] == sorted(places[:5])
+    assert places[5:] == sorted(places[5:])
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f():\n" + "    x = 1\n" * 30,
+        "async def f():\n" + "    x = 1\n" * 30,
+        "class C:\n    def f(self):\n" + "        x = 1\n" * 30,
+        "def g():\n    def f():\n" + "        x = 1\n" * 30,
+        "def f(\n" + "    x,\n" * 28 + "):\n    pass",
+        'def f():\n    """\n' + "    text\n" * 28 + '    """',
+    ],
+)
+def test_a_function_that_is_too_long_is_found(source: str) -> None:
+    """Whatever it is, and whatever its lines hold."""
+    assert "f" in functions_too_long(source)
+    assert functions_too_long("def f():\n" + "    x = 1\n" * 29) == []

@@ -87,8 +87,8 @@ class Desk:
         deliveries = []
         for _ in range(times):
             self.offset += 1
-            delivery = self.intake.decode(replace(record, offset=self.offset))
-            self.intake.identify(delivery)
+            delivery, identified = self.intake.take(replace(record, offset=self.offset))
+            assert identified is None
             assert delivery.identity is None
             assert delivery.end is not None
             deliveries.append(delivery)
@@ -167,8 +167,7 @@ async def test_the_verified_are_not_counted_among_strangers() -> None:
     """A caller's dead letters go in full, however many strangers there are."""
     desk = Desk()
     await desk.take(STRANGERS["no token"], LETTERS_A_MINUTE + 1)
-    delivery = desk.intake.decode(replace(Sent(body=[], reply_to=None).record(), offset=10_000))
-    desk.intake.identify(delivery)
+    delivery, _ = desk.intake.take(replace(Sent(body=[], reply_to=None).record(), offset=10_000))
     await desk.answering.answer(ended([delivery]))
     assert desk.broker.letters[-1].value == b"[]"
 

@@ -137,12 +137,10 @@ class Restore:
 
         Left out are those that may have been refused by the rate, or for a defect (put aside).
         """
-        deliveries = [self.intake.decode(record) for record in records]
-        for delivery in deliveries:
-            self.intake.identify(delivery)
-        known = await look_up(self.engine, list({one.key for one in deliveries if one.end is None}))
-        await self.refusal.refuse(deliveries, known.mark)
-        missing = [one for one in deliveries if one.end is None and one.key not in known.known]
+        asking = [one for _, one in map(self.intake.take, records) if one is not None]
+        known = await look_up(self.engine, list({one.key for one in asking}))
+        admitted = await self.refusal.refuse(asking, known.mark)
+        missing = [one.delivery for one in admitted if one.key not in known.known]
         if not missing:
             return []
         aside = await self._put_aside(min(one.record.timestamp for one in missing))

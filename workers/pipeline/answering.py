@@ -16,7 +16,6 @@ from workers.pipeline.consequences import Letter
 from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.delivery import Delivery, Ended
 from workers.pipeline.fair_share import LoopShare
-from workers.pipeline.replays import Replay
 from workers.ports import DeadLetterPort, Message, ReplyPort
 
 _log = structlog.get_logger(__name__)
@@ -103,7 +102,7 @@ class Answering:
             identity=delivery.identity,
             kind=known_kind(delivery),
             incident=letter.incident,
-            replay=delivery.replay if isinstance(delivery.replay, Replay) else None,
+            replay=delivery.replay,
         )
 
 

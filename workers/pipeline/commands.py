@@ -8,88 +8,56 @@ decided is given back and comes again. Dying anywhere before the commit leaves n
 outcome, which is sent when the message comes again.
 """
 
-import asyncio
-import sys
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 import structlog
 
 from contracts.envelope import failure
-from contracts.errors import MessageIdReusedError
 from handlers.commands import PREPARATIONS, Preparation, UseCase
-from handlers.queries.outcomes import outcome_erased
-from handlers.result import Failure, Success
+from handlers.result import Success
 from handlers.rules import RuleBook
 from persistence import unit_of_work
 from persistence.engine import Engine
-from persistence.faults import Fault, fault_of, is_refused_write
-from persistence.outcomes import Known, LookUp, Outcome, look_up
+from persistence.faults import Fault, fault_of
+from persistence.outcomes import Known, Outcome
 from persistence.product_queries import DriftWatch
 from persistence.unit_of_work import BatchUnitOfWork, Steering
 from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
-from workers.pipeline.blame import Attempt, Blame, Place, Verdict
-from workers.pipeline.delivery import Delivery
-from workers.pipeline.ends import Applied, Broken, Refused, Repeated
+from workers.pipeline.batch import Batch
+from workers.pipeline.blame import Attempt, Blame
+from workers.pipeline.delivery import Admitted, Following, Identified, MessageKey, Pending
+from workers.pipeline.dispatch import Dispatch
+from workers.pipeline.ends import Applied, Broken, End, Refused
 from workers.pipeline.fair_share import FairShare, LoopShare
+from workers.pipeline.inbox import Inbox
 from workers.pipeline.intake import Intake
-from workers.pipeline.observer import Observer
-from workers.pipeline.parking import Parking, Sitting
+from workers.pipeline.observer import BatchWatch, Observer
+from workers.pipeline.outages import Outages
+from workers.pipeline.parking import Parking
 from workers.pipeline.patience import GiveBackError, Patience
 from workers.pipeline.progress import progress_of
 from workers.pipeline.refusal import Refusal
-from workers.pipeline.replays import Replay
-from workers.ports import BrokerAwayError, Position, Progress, Record
+from workers.pipeline.setbacks import Setbacks
+from workers.ports import Progress, Record
 
 _log = structlog.get_logger(__name__)
 
-CONFLICTS_BEFORE_HALVING: Final = 3
-"""A batch that lost this many races in a row is halved: a smaller one holds its locks for less time."""
 PREPARE_S: Final = 0.5
 """CPU time that the thread may spend on what is prepared in one batch, about: the last one is finished."""
-CONFLICTS_BEFORE_WAITING: Final = 10
-"""A lone message that lost this many waits outside, with what follows it in its partition; others go on."""
-TIMES_TOO_SLOW: Final = 2
-"""A lone message that took too long this often, while others were written in between, is a defect."""
-REFUSED_WRITES: Final = 10
-"""A lone message whose write meets a constraint this often in a row, while others are written, is a defect."""
 DISPATCH_S: Final = 0.5
 """How long the use cases of one batch may go on; what is left of it is fetched again."""
-WELL_BELOW_S: Final = 3.0
-"""A transaction that took no longer may be followed by one of twice as many messages, after some were too large."""
 
-
-@dataclass(slots=True)
-class _Course:
-    """What is known while one batch is decided."""
-
-    known: LookUp
-    sitting: Sitting
-    still_ours: Callable[[], bool]
-    dispatch_s: float = 0.0
-    """What the use cases of its transactions have cost."""
-    prepare_s: float = 0.0
-    held: dict[Position, float] = field(default_factory=dict)
-    """Partitions whose next message waits, and for how many seconds."""
-
-    def hold(self, delivery: Delivery, seconds: float) -> None:
-        """Have a message wait, unless it came to its end, and with it what follows in its partition."""
-        if delivery.end is None:
-            self.held[_partition_of(delivery)] = seconds
-
-    def undecided(self, deliveries: Iterable[Delivery]) -> list[Delivery]:
-        """Return those that have no end yet and need not wait."""
-        held = self.held
-        return [one for one in deliveries if one.end is None and not (held and _partition_of(one) in held)]
+_position_of = attrgetter("delivery.position")
 
 
 @dataclass
 class CommandPipeline:
-    """Decides batches of commands; made once a process by the composition root."""
+    """Decides batches of commands; each lane of a process has one of its own, made by the composition root."""
 
     intake: Intake
     refusal: Refusal
@@ -106,208 +74,125 @@ class CommandPipeline:
     parking: Parking
     blame: Blame
     preparations: Mapping[str, Preparation] = field(default_factory=lambda: PREPARATIONS)
-    _most: int = sys.maxsize
-    """How many messages fit into one transaction, as far as that was seen."""
+
+    def __post_init__(self) -> None:
+        """Put together what the steps share."""
+        self.outages = Outages(self.patience, self.observer)
+        self.inbox = Inbox(self.engine, self.intake, self.observer, self.outages)
+        self.setbacks = Setbacks(self.patience, self.observer, self.blame, self.inbox, self.new_incident)
 
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
         """Decide a batch and answer it; says how far it got."""
         with self.observer.batch(records) as watch:
-            deliveries = await self.intake.take_in(records)
+            taken = await self.intake.take_in(records)
             self.fault_points.reach("after_decode")
-            retry_after_s: float | None = None
-            known: LookUp | None = None
-            sitting: Sitting | None = None
+            batch = Batch(taken.deliveries, taken.identified, still_ours, self.parking.unknown_queues())
             try:
-                known = await self._look_up(deliveries)
+                await self.inbox.look_up(batch)
                 self.fault_points.reach("after_look_up")
-                await self._refuse(deliveries, known)
-                sitting = await self._who_waits(deliveries, known)
-                recalled = await self._recall(sitting)
-                if recalled:
-                    deliveries = [*recalled, *deliveries]
-                    known = await self._look_up(deliveries)
-                    await self._refuse(recalled, known)
-                    sitting = await self._who_waits(deliveries, known)
-                retry_after_s = await self._decide(deliveries, _Course(known, sitting, still_ours))
-                await self._confirm(deliveries)
+                batch.pending = await self._refuse(batch, batch.asking)
+                await self._keep_order(batch)
+                await self._decide(batch)
+                await self.inbox.confirm(batch)
             except GiveBackError as given_back:
-                retry_after_s = given_back.retry_after_s
-                for delivery in deliveries:
-                    if delivery.consequences is not None and delivery.consequences.is_unsure:
-                        delivery.reopen()
-                if sitting is None and not may_go_unsettled(deliveries, known):
-                    return Progress({}, retry_after_s)
-            forget_erased(deliveries)
-            decided, progress = progress_of(deliveries, retry_after_s)
-            try:
-                if sitting is not None:
-                    await sitting.settle(decided)
-                with self.observer.step("answer"):
-                    await self.answering.answer(decided)
-            except BrokerAwayError as error:
-                _log.warning("answers_not_published", reason=str(error))
-                return Progress({}, self.patience.broker_away())
-            except Exception as error:
-                if fault_of(error) is Fault.DEFECT:
-                    raise
-                # Postgres did not take who is parked, or neither it nor Redis the cache keys to clear: no reply may go
-                # out before.
-                return Progress({}, self.patience.database_away())
-            self.fault_points.reach("before_ack")
-            if retry_after_s is None:
-                self.patience.all_well()
-            watch.decided(decided)
-            return progress
+                batch.give_back(given_back.retry_after_s)
+            return await self._answer(batch, watch)
 
     # The steps -----------------------------------------------------------------------------------------------------
-    async def _look_up(self, deliveries: Sequence[Delivery]) -> LookUp:
-        """Ask the store what it knows; a message that has an outcome gets it, whatever could be said against it now."""
-        asked = [delivery for delivery in deliveries if delivery.end is None]
-        while True:
-            try:
-                with self.observer.step("look_up"):
-                    known = await look_up(self.engine, list({delivery.key for delivery in asked}))
-            except Exception as error:  # noqa: BLE001 - sorted by fault_of
-                self._unless_it_passes(error, "look_up")
-            else:
-                break
-        loop = LoopShare()
-        for delivery in asked if known.known else ():
-            if stored := known.known.get(delivery.key):
-                delivery.stored_subjects = stored.subjects
-                delivery.come_to(self._repeat(delivery, stored))
-                if loop.is_due():
-                    await loop.give_back()
-        return known
-
-    async def _refuse(self, deliveries: Sequence[Delivery], known: LookUp) -> None:
+    async def _refuse(self, batch: Batch, asking: Sequence[Identified]) -> list[Pending]:
         """Judge each message once; a second delivery of an id waits for what becomes of the first."""
-        leaders: dict[tuple[str, str], Delivery] = {}
-        followers = [
-            delivery
-            for delivery in deliveries
-            if delivery.end is None and leaders.setdefault(delivery.key, delivery) is not delivery
-        ]
-        waiting = set(map(id, followers))
-        await self.refusal.refuse([one for one in deliveries if id(one) not in waiting], known.mark)
-        await self.refusal.refuse([one for one in followers if leaders[one.key].end is not None], known.mark)
+        firsts: dict[MessageKey, Identified] = {}
+        asking = [one for one in asking if one.delivery.end is None]
+        others = [one for one in asking if firsts.setdefault(one.key, one) is not one]
+        pending: list[Pending] = [*await self.refusal.refuse(list(firsts.values()), batch.known.mark)]
+        if others:
+            alone = [one for one in others if firsts[one.key].delivery.end is not None]
+            pending += await self.refusal.refuse(alone, batch.known.mark)
+            for one in others:
+                if (first := firsts[one.key].delivery).end is None:
+                    pending.append(Following(one.delivery, one.key, one, first))
+            pending.sort(key=lambda one: (one.delivery.position, one.delivery.record.offset))
+        return pending
 
-    async def _who_waits(self, deliveries: Sequence[Delivery], known: LookUp) -> Sitting:
-        """Look up who of these has to wait behind a defect of its key; almost always nobody."""
-        try:
-            sitting = await self.parking.sitting(
-                [one for one in deliveries if one.identity is not None], any_parked=known.any_parked
-            )
-        except Exception as error:
-            self._unless_it_passes(error, "look_up")
-            raise GiveBackError(0) from error
-        sitting.keep_places()
-        return sitting
+    async def _keep_order(self, batch: Batch) -> None:
+        """Parking: find who waits behind a defect of its key, and take in again what need not wait any more.
 
-    async def _recall(self, sitting: Sitting) -> list[Delivery]:
-        """Take in again what is parked before messages of the batch and need not wait any more; almost always nothing.
-
-        As where an operator brings them back, their deadlines are dropped.
+        Almost always nothing. What is taken in again has no deadline, as where an operator brings it back.
         """
-        try:
-            records = await self.parking.returning(sitting)
-        except Exception as error:
-            self._unless_it_passes(error, "look_up")
-            raise GiveBackError(0) from error
-        recalled = await self.intake.take_in(records) if records else []
-        for delivery in recalled:
-            delivery.is_recalled = True
-            delivery.headers.deadline_ms = None
-        return recalled
+        await self._find_queues(batch)
+        records = await self.outages.or_give_back(self.parking.returning(batch.queues), "look_up")
+        if records:
+            recalled = await self.intake.take_in(records)
+            for delivery in recalled.deliveries:
+                delivery.is_recalled = True
+                delivery.headers.deadline_ms = None
+            batch.deliveries[:0] = recalled.deliveries
+            batch.asking[:0] = recalled.identified
+            await self.inbox.look_up(batch)
+            batch.pending = [*await self._refuse(batch, recalled.identified), *batch.pending]
+            await self._find_queues(batch)
 
-    async def _decide(self, deliveries: Sequence[Delivery], course: _Course) -> float | None:
-        """Bring every message to its end: those that run alone each by itself, in the order of the log.
+    async def _find_queues(self, batch: Batch) -> None:
+        looking = self.parking.queues(batch.deliveries, any_parked=batch.known.any_parked)
+        batch.queues = await self.outages.or_give_back(looking, "look_up")
+        batch.queues.keep_places()
 
-        Returns in how many seconds what has to wait is tried again, where anything has.
-        """
-        for number, group in enumerate(_groups([delivery for delivery in deliveries if delivery.end is None])):
+    async def _decide(self, batch: Batch) -> None:
+        """Bring every message to its end: those that run alone each by itself, in the order of the log."""
+        for number, group in enumerate(batch.groups()):
             if number > 0:  # time has passed, and a second delivery finds the outcome of its first
-                await self._look_again(group, course)
-            await self._decide_group(group, course)
-        return min(course.held.values(), default=None)
+                await self.inbox.look_again(batch, group)
+            await self._decide_group(batch, group)
+        batch.retry_after_s = min(batch.held.values(), default=None)
 
-    async def _confirm(self, deliveries: Sequence[Delivery]) -> None:
-        """Ask the store once more before a caller hears that nothing was done, for having come late or to wait.
-
-        A worker that was stopped after its first look may find that another one has applied it meanwhile.
-        """
-        unsure = [(one, one.end) for one in deliveries if one.consequences is not None and one.consequences.is_unsure]
-        if not unsure:
-            return
-        for delivery, _ in unsure:
-            delivery.reopen()
-        await self._look_up([delivery for delivery, _ in unsure])
-        for delivery, told in unsure:
-            if delivery.end is None and told is not None:
-                delivery.come_to(told)
-
-    async def _decide_group(self, group: Sequence[Delivery], course: _Course) -> None:
+    async def _decide_group(self, batch: Batch, group: Sequence[Pending]) -> None:
         """Bring every message of a group to its end, in as few transactions as it takes.
 
         Raises `GiveBackError` for what cannot be decided now, and once the use cases of the batch took their time.
         """
-        most, conflicts = self._most, 0
-        while pending := course.undecided(group):
-            part = await self._prepared(pending[:most], course)
-            if not course.still_ours():
+        most, conflicts = self.setbacks.most, 0
+        while pending := batch.undecided(group):
+            part = await self._prepare(batch, pending[:most])
+            if not batch.still_ours():
                 raise GiveBackError(0)
-            attempt, spent_s = Attempt(), course.dispatch_s
+            attempt, spent_s = Attempt(), batch.dispatch_s
             try:
                 with attempt:
-                    is_committed = await self._transact(part, course)
-            except Exception as error:  # noqa: BLE001 - sorted by fault_of
-                for delivery in part:
-                    delivery.reopen()
+                    is_committed = await self._transact(batch, part)
+            except Exception as error:  # noqa: BLE001 - sorted by `Setbacks`
                 conflicts += 1
-                course.dispatch_s = spent_s
-                if await self._after_failure(error, part, conflicts, attempt, course):
+                batch.undo(part, spent_s)
+                if await self.setbacks.after(error, batch, part, attempt, conflicts):
                     most = len(part) // 2
-                await self._look_again(part, course)
+                await self.inbox.look_again(batch, part)
                 continue
             conflicts = 0
-            if is_committed:
-                self.blame.committed([_place_of(delivery) for delivery in part], attempt.seconds)
-            if len(part) == most and attempt.seconds < WELL_BELOW_S:
-                most *= 2
-                self._most = max(self._most, most)
-            if (course.dispatch_s >= DISPATCH_S or course.prepare_s >= PREPARE_S) and course.undecided(group):
+            most = self.setbacks.none(part, most, attempt, is_committed=is_committed)
+            if (batch.dispatch_s >= DISPATCH_S or batch.prepare_s >= PREPARE_S) and batch.undecided(group):
                 raise GiveBackError(0)
 
-    async def _look_again(self, deliveries: Sequence[Delivery], course: _Course) -> None:
-        """Ask the store once more: another worker may have been first, or the purge mark may have moved."""
-        if not course.undecided(deliveries):
-            return
-        course.known = await self._look_up(deliveries)
-        self.refusal.expire(deliveries, course.known.mark)
-
-    async def _prepared(self, pending: Sequence[Delivery], course: _Course) -> Sequence[Delivery]:
+    async def _prepare(self, batch: Batch, pending: Sequence[Pending]) -> Sequence[Pending]:
         """Do what needs much CPU and no database; returns the messages that are ready, in their order, one at least."""
-        for number, delivery in enumerate(pending):
-            prepare = self.preparations.get(delivery.kind.name) if delivery.kind is not None else None
-            if prepare is None or delivery.payload is None:
+        for number, one in enumerate(pending):
+            if isinstance(one, Following) or (prepare := self.preparations.get(one.kind.name)) is None:
                 continue
-            if number and course.prepare_s >= PREPARE_S:
+            if number and batch.prepare_s >= PREPARE_S:
                 return pending[:number]
             began_at = time.thread_time()
             try:
-                await prepare(delivery.payload, self.rule_book)
+                await prepare(one.payload, self.rule_book)
             except Exception as error:  # noqa: BLE001 - a defect of this message alone, which its use case meets again
-                _log.warning("not_prepared", kind=delivery.kind and delivery.kind.name, exc_info=error)
-            course.prepare_s += time.thread_time() - began_at
+                _log.warning("not_prepared", kind=one.kind.name, exc_info=error)
+            batch.prepare_s += time.thread_time() - began_at
         return pending
 
-    async def _transact(self, part: Sequence[Delivery], course: _Course) -> bool:
+    async def _transact(self, batch: Batch, part: Sequence[Pending]) -> bool:
         """Run a part of a batch in one transaction: load, dispatch, flush, store, commit. Says whether it wrote."""
         async with unit_of_work.begin(self.engine, self.rule_book, self.drift_watch, self.steering) as uow:
             with self.observer.step("load"):
-                await self._load(uow, part, course.known)
+                await uow.load([one.keys for one in part], batch.known.standing)
             with self.observer.step("dispatch"):
-                outcomes = await self._dispatch(uow, part, course)
+                outcomes = await self._dispatch(batch, part, uow)
             self.fault_points.reach("after_dispatch")
             if not outcomes:
                 return False
@@ -322,217 +207,91 @@ class CommandPipeline:
             self.fault_points.reach("after_commit")
             return True
 
-    async def _load(self, uow: BatchUnitOfWork, pending: Iterable[Delivery], known: LookUp) -> None:
-        await uow.load([one.keys for one in pending if one.keys is not None], known.standing)
-
-    async def _dispatch(self, uow: BatchUnitOfWork, part: Sequence[Delivery], course: _Course) -> list[Outcome]:
+    async def _dispatch(self, batch: Batch, part: Sequence[Pending], uow: BatchUnitOfWork) -> list[Outcome]:
         """Give each message to its use case: each partition in the order of the log, the cheaper partitions first."""
-        outcomes: dict[tuple[str, str], Outcome] = {}
-        seconds: dict[str, float] = defaultdict(float)
-        stopped: set[Position] = set()
-        turns, share, loop = course.sitting.turns(), FairShare(part, _partition_of), LoopShare()
-        for delivery in share:
-            if outcomes and course.dispatch_s >= DISPATCH_S:
+        done, share, loop = Dispatch(uow, batch.queues.order()), FairShare(part, _position_of), LoopShare()
+        for one in share:
+            if done.outcomes and batch.dispatch_s >= DISPATCH_S:
                 break
-            if stopped and _partition_of(delivery) in stopped:
+            if done.stopped and one.delivery.position in done.stopped:
                 continue
-            key = delivery.key
-            if earlier := outcomes.get(key):
-                (earlier,) = uow.as_stored([earlier])
-                known = Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys, earlier.subjects)
-                delivery.come_to(self._repeat(delivery, known))
-            elif too_late := self.refusal.too_late(delivery):
-                delivery.come_to(turns.place_of(delivery) or Refused(too_late))
-            elif waiting := turns.must_wait(delivery):
-                delivery.come_to(waiting)
-            elif delivery.payload is None and not _is_broken(delivery, part):
-                # The second delivery of an id whose first one has no outcome: it is judged when it comes again.
-                stopped.add(_partition_of(delivery))
+            if (end := self._end_without(done, one)) is not None:
+                one.delivery.come_to(end)
+            elif isinstance(one, Following):
+                done.stopped.add(
+                    one.delivery.position
+                )  # its first one has no outcome: it is judged when it comes again
             else:
                 began_at = time.perf_counter()
-                outcome = await self._run(uow, delivery)
+                await self._run(done, one)
                 cost_s = time.perf_counter() - began_at
                 share.costs(cost_s)
-                course.dispatch_s += cost_s
-                if outcome is not None:
-                    outcomes[key] = outcome
-                    seconds[outcome.kind] += cost_s
-            turns.note(delivery)
+                batch.dispatch_s += cost_s
+                done.seconds[one.kind.name] += cost_s
+            if done.order is not None:
+                done.order.note(one.delivery)
             if loop.is_due():
                 await loop.give_back()
-        for position in stopped:
-            course.held.setdefault(position, 0)
-        for kind, spent in seconds.items():
-            self.observer.use_case(kind, spent)
-        return list(outcomes.values())
+        batch.stop(done.stopped)
+        for kind, spent_s in done.seconds.items():
+            self.observer.use_case(kind, spent_s)
+        return list(done.outcomes.values())
 
-    async def _run(self, uow: BatchUnitOfWork, delivery: Delivery) -> Outcome | None:
+    def _end_without(self, done: Dispatch, one: Pending) -> End | None:
+        """Say how a message ends whose use case is not to run: it was decided before, is late, or waits."""
+        if earlier := done.outcomes.get(one.key):
+            (earlier,) = done.uow.as_stored([earlier])
+            known = Known(earlier.content_hmac, earlier.envelope, earlier.cache_keys, earlier.subjects)
+            return self.inbox.repeat(one.identified, known)
+        late = self.refusal.too_late(one.delivery)
+        if done.order is not None and (waits := done.order.waits(one.delivery, is_late=late is not None)):
+            return waits
+        if late is not None:
+            return Refused(late)
+        if isinstance(one, Following) and (first := one.first.consequences) and first.defect is not None:
+            return Broken(self.new_incident(), first.defect.error, first.defect.kind)  # it would break this one, too
+        return None
+
+    async def _run(self, done: Dispatch, one: Admitted) -> None:
         """Run one use case; an exception is this message's alone."""
-        kind, payload, context = delivery.kind, delivery.payload, delivery.context
+        delivery, uow = one.delivery, done.uow
         try:
-            if kind is None or payload is None or context is None:
-                msg = "an earlier delivery of this message_id in the same batch failed"
-                raise RuntimeError(msg)
-            result = await self.use_cases[kind.name](payload, uow, context)
+            result = await self.use_cases[one.kind.name](one.payload, uow, one.context)
         except Exception as error:
             if fault_of(error) is not Fault.DEFECT:
                 raise
             uow.take_back()
-            delivery.come_to(self._broken(delivery, error))
-            return None
-        match result:
-            case Success(envelope, subjects, erases):
-                cache_keys = uow.keep()
-            case Failure(business_error, stored=False):
-                uow.take_back()
-                delivery.come_to(Refused(business_error))
-                return None
-            case Failure(business_error, subjects):
-                uow.take_back()
-                envelope, cache_keys, erases = failure(business_error), (), ()
+            delivery.break_on(error, self.new_incident())
+            return
+        cache_keys: Sequence[str] = ()
+        erases: Sequence[str] = ()
+        if isinstance(result, Success):
+            envelope, erases, cache_keys = result.value, result.erases, uow.keep()
+        else:
+            uow.take_back()
+            if not result.stored:
+                delivery.come_to(Refused(result.error))
+                return
+            envelope = failure(result.error)
         body = envelope.encode()
         delivery.come_to(Applied(body, envelope.status_code, cache_keys, erases))
-        return Outcome(
-            *delivery.key,
-            kind.name,
-            self.intake.seal(delivery),
-            body,
-            subjects,
-            cache_keys,
-            delivery.record.topic,
-            delivery.record.partition,
-            delivery.record.offset,
-            context.now,
-        )
+        done.keep(one, self.intake.seal(one.identified), body, result.subjects, cache_keys)
 
-    def _repeat(self, delivery: Delivery, stored: Known) -> Repeated | Refused:
-        """Answer from the store: the same envelope for the same content, 409 for other content, 410 if erased."""
-        message_id = delivery.headers.message_id or ""
-        if stored.envelope is None or stored.content_hmac is None:
-            return Refused(outcome_erased(message_id))
-        if not self.intake.is_of(delivery, stored.content_hmac):
-            return Refused(
-                MessageIdReusedError(
-                    f"Message id '{message_id}' was used before, for other content", {"message_id": message_id}
-                )
-            )
-        return Repeated(stored.envelope, stored.cache_keys)
-
-    # What errors mean ----------------------------------------------------------------------------------------------
-    def _unless_it_passes(self, error: Exception, step: str) -> None:
-        """Return when the step may be tried again at once; raise when the batch must wait."""
-        fault = fault_of(error)
-        self.observer.retry(fault.value, step)
-        if fault is Fault.DEFECT:
-            _log.error("step_failed", step=step, exc_info=error)
-        if fault is not Fault.CONFLICT:
-            raise GiveBackError(self.patience.database_away()) from error
-
-    async def _after_failure(
-        self, error: Exception, part: Sequence[Delivery], conflicts: int, attempt: Attempt, course: _Course
-    ) -> bool:
-        """Say whether half as many should be tried; a lone message comes to its end, or waits, where it is to blame.
-
-        Raises `GiveBackError` when the database is away.
-        """
-        fault = fault_of(error)
-        self.observer.retry(fault.value, "decide")
-        if fault is Fault.TOO_SLOW and attempt.stood_still:
-            fault = Fault.CONFLICT  # nobody was slow but this process, which was stopped
-        if fault in {Fault.TRANSIENT, Fault.SCHEMA_MOVED}:
-            raise GiveBackError(self.patience.database_away()) from error
-        if len(part) == 1:
-            await self._after_lone_failure(fault, error, part[0], conflicts, course)
-        elif fault is not Fault.CONFLICT or conflicts >= CONFLICTS_BEFORE_HALVING:
-            if fault is Fault.TOO_SLOW:
-                self._most = len(part) // 2
-            return True
-        if fault is Fault.CONFLICT:
-            await asyncio.sleep(self.patience.after_conflict(conflicts))
-        return False
-
-    async def _after_lone_failure(
-        self, fault: Fault, error: Exception, delivery: Delivery, conflicts: int, course: _Course
-    ) -> None:
-        """End a message that failed by itself, where it is to blame; else it may be tried again, here or later."""
-        if fault is Fault.DEFECT:
-            delivery.come_to(self._broken(delivery, error))
-        elif fault is Fault.TOO_SLOW:
-            await self._accuse(delivery, error, TIMES_TOO_SLOW, course)
-            course.hold(delivery, self.patience.after_conflict(conflicts))
-        else:
-            if is_refused_write(error):
-                await self._accuse(delivery, error, REFUSED_WRITES, course)
-            if conflicts >= CONFLICTS_BEFORE_WAITING:
-                course.hold(delivery, self.patience.after_conflict(conflicts))
-
-    async def _accuse(self, delivery: Delivery, error: Exception, failures: int, course: _Course) -> None:
-        """End a lone message as a defect, where it is to blame for having failed so often, and the store knows nothing.
-
-        Raises `GiveBackError` when the database is slow for everybody: that is an outage.
-        """
+    async def _answer(self, batch: Batch, watch: BatchWatch) -> Progress:
+        """Write down who waits, answer, and say what may be acked."""
+        if not batch.may_be_acked():
+            return Progress({}, batch.retry_after_s)
+        batch.forget_erased()
+        decided, progress = progress_of(batch.deliveries, batch.retry_after_s)
         try:
-            verdict = await self.blame.verdict(_place_of(delivery), failures)
-        except Exception as away:
-            raise GiveBackError(self.patience.database_away()) from away
-        if verdict is Verdict.DATABASE:
-            raise GiveBackError(self.patience.database_away()) from error
-        if verdict is Verdict.MESSAGE:
-            await self._look_again([delivery], course)
-            if delivery.end is None:
-                delivery.come_to(self._broken(delivery, error))
-
-    def _broken(self, delivery: Delivery, error: Exception) -> Broken:
-        kind = delivery.request.kind if delivery.request else "unknown"
-        return Broken(self.new_incident(), error, kind if kind in self.use_cases else "unknown")
-
-
-def _partition_of(delivery: Delivery) -> Position:
-    return delivery.record.topic, delivery.record.partition
-
-
-def _place_of(delivery: Delivery) -> Place:
-    return delivery.record.topic, delivery.record.partition, delivery.record.offset
-
-
-def _is_broken(delivery: Delivery, among: Iterable[Delivery]) -> bool:
-    """Say whether another delivery of the same message met a defect: what broke the one would break the other."""
-    return any(
-        one.consequences is not None and one.consequences.defect is not None and one.key == delivery.key
-        for one in among
-    )
-
-
-def _groups(deliveries: Iterable[Delivery]) -> Iterator[Sequence[Delivery]]:
-    """Split messages into runs of ordinary ones, which share a transaction, and single ones that share it with none."""
-    ordinary: list[Delivery] = []
-    for delivery in deliveries:
-        if delivery.keys is not None and delivery.keys.alone:
-            if ordinary:
-                yield ordinary
-            yield [delivery]
-            ordinary = []
-        else:
-            ordinary.append(delivery)
-    if ordinary:
-        yield ordinary
-
-
-def may_go_unsettled(deliveries: Sequence[Delivery], known: LookUp | None) -> bool:
-    """Say whether what has come to an end may be acked, where nobody could look who waits behind defects.
-
-    One that has a place in a queue must leave it first: its key would wait for ever.
-    """
-    if known is not None:
-        return not known.any_parked
-    return not any(isinstance(delivery.replay, Replay) for delivery in deliveries)
-
-
-def forget_erased(deliveries: Sequence[Delivery]) -> None:
-    """Show no stored envelope that a message before it in the batch has erased: the look-up came before that."""
-    gone: set[str] = set()
-    for delivery in deliveries:
-        if gone and not gone.isdisjoint(delivery.stored_subjects):
-            delivery.come_to(Refused(outcome_erased(delivery.headers.message_id or "")))
-        elif delivery.consequences is not None and delivery.consequences.erases:
-            gone.update(delivery.consequences.erases)
+            with self.outages.given_back():
+                await batch.queues.settle(decided)
+                with self.observer.step("answer"):
+                    await self.answering.answer(decided)
+        except GiveBackError as given_back:
+            return Progress({}, given_back.retry_after_s)
+        self.fault_points.reach("before_ack")
+        if batch.retry_after_s is None:
+            self.patience.all_well()
+        watch.decided(decided)
+        return progress

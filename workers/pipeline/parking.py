@@ -25,7 +25,7 @@ import structlog
 from persistence import parked_commands
 from persistence.engine import Engine
 from persistence.parked_commands import Arrival, Entering, Parked, Queues
-from workers.pipeline.delivery import Delivery, Ended
+from workers.pipeline.delivery import Delivery, Ended, MessageKey
 from workers.pipeline.ends import End, Waiting
 from workers.ports import Record
 
@@ -58,15 +58,22 @@ class Parking:
     recall: Recall | None = None
     """Without it everything parked waits for an operator."""
 
-    async def sitting(self, deliveries: Sequence[Delivery], *, any_parked: bool) -> "Sitting":
+    def unknown_queues(self) -> "KeyQueues":
+        """Begin with queues that nobody has looked up."""
+        return KeyQueues(self, {}, (), are_known=False)
+
+    async def queues(self, deliveries: Sequence[Delivery], *, any_parked: bool) -> "KeyQueues":
         """Look up the queues of a batch's keys; raises what the database raises. Costs nothing where none is parked."""
-        keyed = [one for one in deliveries if one.record.key is not None] if any_parked else []
+        if not any_parked:
+            return KeyQueues(self, {}, deliveries)
+        known = [one for one in deliveries if one.identity is not None]
+        keyed = [one for one in known if one.record.key is not None]
         other = {self.key_of(one): self._previous_of(one) for one in keyed}
         keys, own = {*other, *filter(None, other.values())}, {arrival_of(one) for one in keyed}
-        queues = await parked_commands.load(self.engine, self.topic, keys, own) if keys else {}
+        found = await parked_commands.load(self.engine, self.topic, keys, own) if keys else {}
         if self.previous_hmac_key is not None:
-            queues = _merged(queues, other)
-        return Sitting(self, queues, deliveries)
+            found = _merged(found, other)
+        return KeyQueues(self, found, known)
 
     def _previous_of(self, delivery: Delivery) -> bytes | None:
         if self.previous_hmac_key is None:
@@ -78,14 +85,14 @@ class Parking:
         keys = (self.key_of(delivery), self._previous_of(delivery))
         return [(key, arrival) for key in keys if key is not None]
 
-    async def returning(self, sitting: "Sitting") -> list[Record]:
+    async def returning(self, queues: "KeyQueues") -> list[Record]:
         """Bring back what stands before the batch's commands and has nobody to wait for; in the order of its queue.
 
         What the log has no longer, or cannot be read, waits for an operator. Raises what the database raises.
         """
         found: list[Record] = []
-        for keys, partition in sitting.next_in_turn() if self.recall is not None else ():
-            most = RECALLED_MOST + len(sitting.deliveries)
+        for keys, partition in queues.next_in_turn() if self.recall is not None else ():
+            most = RECALLED_MOST + len(queues.deliveries)
             arrivals = await parked_commands.front(self.engine, self.topic, keys, most)
             places = [one.offset for one in arrivals if one.partition == partition]
             found += await self._recalled(keys, partition, places)
@@ -115,12 +122,14 @@ class Parking:
 
 
 @dataclass(frozen=True, slots=True)
-class Sitting:
-    """The queues as one batch found them."""
+class KeyQueues:
+    """The queues of a batch's keys, as it found them."""
 
     parking: Parking
     found: Queues
     deliveries: Sequence[Delivery]
+    """Of the batch, those whose sender is known."""
+    are_known: bool = True
 
     @property
     def is_idle(self) -> bool:
@@ -129,38 +138,47 @@ class Sitting:
 
     def next_in_turn(self) -> list[tuple[Sequence[bytes], int]]:
         """Name the keys, each with its partition, whose front may return and which a command of the batch waits for."""
-        turns = self.turns()
+        if not self.found:
+            return []
+        order = self._order()
         wanted: dict[tuple[Sequence[bytes], int], None] = {}
-        for delivery in self.deliveries if self.found else ():
-            if delivery.end is None and delivery.replay is None and turns.must_wait(delivery):
-                head = turns.queues[self.parking.key_of(delivery)][0]
+        for delivery in self.deliveries:
+            if delivery.end is None and delivery.replay is None and order.must_wait(delivery):
+                head = order.queues[self.parking.key_of(delivery)][0]
                 if head.may_return and head.arrival.partition == delivery.record.partition:
                     keys = tuple(key for key, _ in self.parking.places_of(delivery, head.arrival))
                     wanted[keys, delivery.record.partition] = None
         return list(wanted)
 
-    def turns(self) -> "Turns":
-        """Say whose turn it is by now: after all of the batch that has come to an end."""
-        turns = Turns(self.parking, defaultdict(list, {key: list(queue) for key, queue in self.found.items()}))
-        if not self.is_idle:
-            for delivery in self.deliveries:
-                turns.note(delivery)
-        return turns
+    def order(self) -> "KeyOrder | None":
+        """Say whose turn it is by now: after all of the batch that has come to an end; None where nobody waits."""
+        return None if self.is_idle else self._order()
+
+    def _order(self) -> "KeyOrder":
+        order = KeyOrder(self.parking, self._copy())
+        for delivery in self.deliveries:
+            order.note(delivery)
+        return order
+
+    def _copy(self) -> defaultdict[bytes, list[Parked]]:
+        return defaultdict(list, {key: list(queue) for key, queue in self.found.items()})
 
     def keep_places(self) -> None:
         """Let what is queued and was delivered again wait on, where it would be refused for coming late or too often.
 
         Its dead letter can be brought back, and what follows it is to come after it.
         """
-        turns = Turns(self.parking, defaultdict(list, {key: list(queue) for key, queue in self.found.items()}))
-        for delivery in self.deliveries if self.found else ():
+        if not self.found:
+            return
+        order = KeyOrder(self.parking, self._copy())
+        for delivery in self.deliveries:
             consequences = delivery.consequences
-            if consequences is not None and consequences.says_nothing and (place := turns.place_of(delivery)):
+            if consequences is not None and consequences.says_nothing and (place := order.place_of(delivery)):
                 delivery.come_to(place)
 
     async def settle(self, decided: Iterable[Ended]) -> None:
         """Write down what a batch changed, before any of it is answered; raises what the database raises."""
-        if self.is_idle:
+        if self.is_idle or not self.are_known:
             return
         waiting = {(key, one.arrival) for key, queue in self.found.items() for one in queue}
         parked: dict[tuple[bytes, Arrival], Entering] = {}
@@ -174,7 +192,7 @@ class Sitting:
             if queued is None:
                 if parked.pop(place, None) is not None or place in waiting:
                     released[place] = self.parking.places_of(delivery, arrival)
-            elif not queued.is_head or self.parking.concerns(delivery):
+            elif delivery.key is not None and (not queued.is_head or self.parking.concerns(delivery)):
                 released.pop(place, None)
                 parked[place] = Entering(key, Parked(arrival, queued.incident), delivery.key)
         if parked or released:
@@ -183,17 +201,21 @@ class Sitting:
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """Whose turn it is, within one attempt at a batch."""
+class KeyOrder:
+    """Whose turn it is in the queues of the keys, within one attempt at a batch."""
 
     parking: Parking
     queues: dict[bytes, list[Parked]]
-    held: dict[tuple[str, str], Delivery] = field(default_factory=dict)
+    held: dict[MessageKey, Delivery] = field(default_factory=dict)
     """By message: what waits, and with it a second delivery of it in the same batch."""
+
+    def waits(self, delivery: Delivery, *, is_late: bool) -> End | None:
+        """Say what a delivery waits for; one that comes too late waits on where it has a place, for nobody else."""
+        return self.place_of(delivery) if is_late else self.must_wait(delivery)
 
     def must_wait(self, delivery: Delivery) -> End | None:
         """Say what a delivery waits for; None when it may go on: it is the head, or came before it."""
-        if self.held and (held := self.held.get(delivery.key)):
+        if self.held and delivery.key is not None and (held := self.held.get(delivery.key)):
             return held.end
         if not self.parking.concerns(delivery):
             return None
@@ -226,7 +248,7 @@ class Turns:
         if queued is None:
             if known:
                 del queue[place]
-        elif not queued.is_head or self.parking.concerns(delivery):
+        elif delivery.key is not None and (not queued.is_head or self.parking.concerns(delivery)):
             if not queued.is_head:
                 self.held[delivery.key] = delivery
             if not known:

@@ -16,8 +16,7 @@ def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> 
     stopped: set[Position] = set()
     answered: list[Ended] = []
     for delivery in deliveries:
-        record = delivery.record
-        position = (record.topic, record.partition)
+        position = delivery.position
         if position in stopped:
             continue
         consequences = delivery.consequences
@@ -25,6 +24,6 @@ def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> 
             stopped.add(position)
             continue
         if not delivery.is_recalled:
-            decided[position] = record.offset + 1
+            decided[position] = delivery.record.offset + 1
         answered.append(Ended(delivery, consequences))
     return answered, Progress(decided, retry_after_s)

@@ -19,8 +19,6 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Final
 
-import structlog
-
 from contracts.envelope import failure
 from contracts.errors import CatalogError, QueryTooExpensiveError
 from handlers.queries import AT_ONCE, ELSE_LATER, INSTEAD, LOOK_UPS
@@ -30,18 +28,17 @@ from handlers.result import Result, Success
 from persistence.engine import READ_TIMEOUT_MS, database_time
 from persistence.faults import Fault, fault_of
 from workers.pipeline.answering import Answering
-from workers.pipeline.delivery import Delivery, ended
-from workers.pipeline.ends import Applied, Broken, Refused
+from workers.pipeline.delivery import Admitted, Delivery, ended
+from workers.pipeline.ends import Applied, Refused
 from workers.pipeline.fair_share import LoopShare
 from workers.pipeline.intake import Intake
 from workers.pipeline.look_ups import USUAL_TIMES, LookUps
 from workers.pipeline.observer import BatchWatch, Observer
-from workers.pipeline.patience import Patience
+from workers.pipeline.outages import Outages
+from workers.pipeline.patience import GiveBackError, Patience
 from workers.pipeline.places import Places, Room
 from workers.pipeline.refusal import Refusal
-from workers.ports import BrokerAwayError, Custody, Record
-
-_log = structlog.get_logger(__name__)
+from workers.ports import Custody, Record
 
 ANSWER_BYTES: Final = 32 * 1024 * 1024
 """What answers that were read and are not published yet may hold."""
@@ -80,21 +77,19 @@ class QueryPipeline:
     async def __call__(self, records: Sequence[Record], custody: Custody) -> None:
         """Answer a batch; returns when each is answered, or is not ours any more."""
         with self.observer.batch(records) as watch:
-            batch = _Batch(self, custody, watch)
+            batch = QueryBatch(self, custody, watch)
             on_their_way: list[asyncio.Task[None]] = []
-            left = list(records)
+            left = records
             try:
                 while left:
-                    deliveries = await self.intake.take_in(left)
-                    await self.refusal.refuse(deliveries)
+                    deliveries, identified, left = await self.intake.take_in(left)
+                    admitted = await self.refusal.refuse(identified)
                     steps = chain(
                         map(batch.answer, _decided(deliveries)),
                         map(batch.deny_late, _late(deliveries)),
-                        map(batch.read, _groups(deliveries)),
+                        map(batch.read, _groups(admitted)),
                     )
                     on_their_way += [asyncio.create_task(step) for step in steps]
-                    decoded = {id(delivery.record) for delivery in deliveries}
-                    left = [record for record in left if id(record) not in decoded]
                 await _all(on_their_way)
             finally:
                 for step in on_their_way:  # after a defect, or where the batch takes too long to be handed over
@@ -123,31 +118,20 @@ def _late(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
         yield late
 
 
-def _groups(deliveries: Sequence[Delivery]) -> Iterator[Sequence[Delivery]]:
+def _groups(admitted: Sequence[Admitted]) -> Iterator[Sequence[Admitted]]:
     """What is read together: look-ups by kind, anything else by kind and caller."""
-    groups: dict[tuple[str, str], list[Delivery]] = defaultdict(list)
-    for delivery in deliveries:
-        if delivery.end is None:
-            kind = _kind(delivery)
-            groups[kind, "" if kind in LOOK_UPS else _caller(delivery)].append(delivery)
+    groups: dict[tuple[str, str], list[Admitted]] = defaultdict(list)
+    for one in admitted:
+        kind = one.kind.name
+        groups[kind, "" if kind in LOOK_UPS else one.context.caller].append(one)
     for (kind, _), group in groups.items():
         at_once = AT_ONCE.get(kind, 1)
         for begin in range(0, len(group), at_once):
             yield group[begin : begin + at_once]
 
 
-def _kind(delivery: Delivery) -> str:
-    assert delivery.kind is not None
-    return delivery.kind.name
-
-
-def _caller(delivery: Delivery) -> str:
-    assert delivery.identity is not None
-    return delivery.identity.caller
-
-
 @dataclass
-class _Batch:
+class QueryBatch:
     """What the queries of one batch have in common on their way."""
 
     pipeline: QueryPipeline
@@ -155,7 +139,7 @@ class _Batch:
     watch: BatchWatch
     _source: Source | None = None
 
-    async def read(self, group: Sequence[Delivery]) -> None:
+    async def read(self, group: Sequence[Admitted]) -> None:
         """Have queries of one kind read and answered, in smaller groups where that does not work together."""
         reading = _Reading(self.pipeline.patience())
         left = await self._still_wanted(group)
@@ -167,7 +151,7 @@ class _Batch:
                     return
             else:
                 try:
-                    await self.answer(read)
+                    await self.answer(_deliveries(read))
                 finally:
                     self.pipeline.room.give(size)
                 left = left[len(read) :]
@@ -182,45 +166,44 @@ class _Batch:
 
     async def answer(self, deliveries: Sequence[Delivery]) -> None:
         """Publish the answers, however long the broker takes none."""
-        patience, answers = self.pipeline.patience(), ended(deliveries)
+        answers, outages = ended(deliveries), Outages(self.pipeline.patience(), self.pipeline.observer)
         while True:
             try:
-                with self.pipeline.observer.step("answer"):
+                with outages.given_back(), self.pipeline.observer.step("answer"):
                     await self.pipeline.answering.answer(answers)
                 break
-            except BrokerAwayError as error:
-                _log.warning("answers_not_published", reason=str(error))
-                await self._wait(patience.broker_away())
+            except GiveBackError as given_back:
+                await self._wait(given_back.retry_after_s)
         self.watch.decided(answers)
         self.custody.answered([delivery.record for delivery in deliveries])
 
     # One group -----------------------------------------------------------------------------------------------------
-    async def _still_wanted(self, group: Sequence[Delivery]) -> Sequence[Delivery]:
+    async def _still_wanted(self, group: Sequence[Admitted]) -> Sequence[Admitted]:
         """Answer those whose deadline has passed meanwhile; the others."""
         wanted, late = [], []
-        for delivery in group:
-            if error := self.pipeline.refusal.too_late(delivery):
-                delivery.come_to(Refused(error))
-                late.append(delivery)
+        for one in group:
+            if error := self.pipeline.refusal.too_late(one.delivery):
+                one.delivery.come_to(Refused(error))
+                late.append(one.delivery)
             else:
-                wanted.append(delivery)
+                wanted.append(one)
         if late:
             await self.deny_late(late)
         return wanted
 
-    async def _read_some(self, group: Sequence[Delivery], *, alone: bool) -> tuple[Sequence[Delivery], int]:
+    async def _read_some(self, group: Sequence[Admitted], *, alone: bool) -> tuple[Sequence[Admitted], int]:
         """Read queries of one kind, the first ones at least; which, and the bytes of their answers.
 
         Raises what reading does. The place of a read is given back before its answer is published: a topic that takes
         none holds up no read, but for the room that its answers take.
         """
-        if _kind(group[0]) in LOOK_UPS and not alone:
+        if group[0].kind.name in LOOK_UPS and not alone:
             with self.custody.waiting():
                 await self.pipeline.look_up_places.acquire()
             leave = self.pipeline.look_up_places.release
         else:
             with self.custody.waiting():
-                place = await self.pipeline.places.enter(_caller(group[0]), alone=alone)
+                place = await self.pipeline.places.enter(group[0].context.caller, alone=alone)
 
             def leave() -> None:
                 self.pipeline.places.leave(place)
@@ -228,10 +211,10 @@ class _Batch:
         try:
             results = await self._results(group, alone=alone)
             read, size, loop = group[: len(results)], 0, LoopShare()
-            for delivery, result in zip(read, results, strict=True):
+            for one, result in zip(read, results, strict=True):
                 envelope = result.value if isinstance(result, Success) else failure(result.error)
                 body = envelope.encode()
-                delivery.come_to(Applied(body, envelope.status_code))
+                one.delivery.come_to(Applied(body, envelope.status_code))
                 size += len(body)
                 await loop.give_back()
             with self.custody.waiting():
@@ -240,11 +223,11 @@ class _Batch:
         finally:
             leave()
 
-    async def _results(self, group: Sequence[Delivery], *, alone: bool) -> Sequence[Result]:
-        kind = _kind(group[0])
+    async def _results(self, group: Sequence[Admitted], *, alone: bool) -> Sequence[Result]:
+        kind = group[0].kind.name
         self._source = source = self._source or await self.pipeline.source()
         source.look_ups.keep_up()
-        asked = [Asked(one.payload, one.context) for one in group if one.context is not None]
+        asked = [Asked(one.payload, one.context) for one in group]
 
         async def ask() -> Sequence[Result]:
             with database_time() as spent:
@@ -264,16 +247,16 @@ class _Batch:
             raise _TooExpensiveError from results
         raise results
 
-    async def _after(self, error: Exception, group: Sequence[Delivery], reading: "_Reading") -> bool:
+    async def _after(self, error: Exception, group: Sequence[Admitted], reading: "_Reading") -> bool:
         """Do what follows from a read that failed; returns whether all of the group is seen to."""
         cause = error.__cause__ if isinstance(error, _TooExpensiveError) and error.__cause__ is not None else error
         fault = fault_of(cause)
         self.pipeline.observer.retry(fault.value, "read")
         if fault is Fault.DEFECT and len(group) == 1:
-            group[0].come_to(Broken(self.pipeline.new_incident(), error, _kind(group[0])))
+            group[0].delivery.break_on(error, self.pipeline.new_incident())
         elif isinstance(error, _TooExpensiveError) or reading.is_blocked(fault, self.pipeline.clock()):
-            for delivery in group:
-                delivery.come_to(Refused(_too_expensive(_kind(delivery))))
+            for one in group:
+                one.delivery.come_to(Refused(_too_expensive(one.kind.name)))
         elif fault is Fault.TOO_SLOW and len(group) == 1 and not reading.alone:
             reading.alone = True
             return False
@@ -286,7 +269,7 @@ class _Batch:
             reading.alone = False  # after an outage all of them would run one after the other
             await self._wait(reading.patience.database_away())
             return False
-        await self.answer(group)
+        await self.answer(_deliveries(group))
         return True
 
     async def _are_usual(self) -> bool:
@@ -316,6 +299,10 @@ class _Reading:
             return False
         self.blocked_since = now if self.blocked_since is None else self.blocked_since
         return now - self.blocked_since >= BLOCKED_FOR_S
+
+
+def _deliveries(group: Sequence[Admitted]) -> list[Delivery]:
+    return [one.delivery for one in group]
 
 
 def _too_expensive(kind: str) -> CatalogError:

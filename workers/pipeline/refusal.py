@@ -4,9 +4,10 @@ Its order is the contract's: age, deadline, kind and version, role, rate, payloa
 once a batch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 
 from contracts import messages
 from contracts.errors import (
@@ -19,14 +20,13 @@ from contracts.errors import (
     UnsupportedVersionError,
     VersionRemovedError,
 )
-from contracts.kinds import ROLES_THAT_MAY, Kind, Role
+from contracts.kinds import ROLES_THAT_MAY, Kind, Payload, Role, Version
 from handlers.context import Context
 from persistence.log_positions import DecidedBefore
 from workers.admission.rate import Charge, RateLimit
-from workers.pipeline.delivery import Delivery
+from workers.pipeline.delivery import Admitted, Delivery, Identified
 from workers.pipeline.ends import Refused
 from workers.pipeline.fair_share import LoopShare
-from workers.pipeline.replays import Replay
 from workers.ports import Position
 
 Clock = Callable[[], float]
@@ -35,7 +35,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Judges deliveries; whoever is left without an end may go on."""
+    """Judges requests of callers who are known; whoever is left without an end is admitted."""
 
     kinds: Mapping[str, Kind]
     rate_limit: RateLimit
@@ -45,34 +45,35 @@ class Refusal:
     decided_before: Mapping[Position, DecidedBefore] = field(default_factory=dict)
     """What had been decided, and is decided again after a restore."""
 
-    async def refuse(self, deliveries: Sequence[Delivery], mark: datetime | None = None) -> None:
-        """Judge all deliveries that have no end yet; `mark` is the purge mark of the outcomes."""
+    async def refuse(self, asking: Sequence[Identified], mark: datetime | None = None) -> list[Admitted]:
+        """Judge all that have no end yet; `mark` is the purge mark of the outcomes. Returns those that may go on."""
         if mark is not None:
-            self.expire(deliveries, mark)
-        for delivery in deliveries:
-            if delivery.end is None and (error := self.too_late(delivery) or self._not_served(delivery)):
-                delivery.come_to(Refused(error))
-        await self._charge([one for one in deliveries if one.end is None and not isinstance(one.replay, Replay)])
-        loop = LoopShare()
-        for delivery in deliveries:
-            if delivery.end is None and delivery.request is not None:
-                is_large = delivery.request.is_large
-                payload_json = delivery.request.payload_json
-                if is_large:
-                    await loop.give_back()
-                self._read_payload(delivery, payload_json)
-                if loop.is_due():
-                    await loop.give_back()
-
-    def expire(self, deliveries: Sequence[Delivery], mark: datetime) -> None:
-        """Refuse, and dead-letter, what was stamped before the purge mark: its outcome may have been purged."""
-        mark_ms = mark.timestamp() * 1000
-        for delivery in deliveries:
-            if delivery.end is None and delivery.stamped_ms < mark_ms:
-                error = OutcomeExpiredError(
-                    "The message is older than the outcomes that are kept", {"kept_since": mark.isoformat()}
-                )
-                delivery.come_to(Refused(error, dead_letter=True))
+            expire((one.delivery for one in asking), mark)
+        served: list[_Served] = []
+        for one in asking:
+            if one.delivery.end is None:
+                found = self._serve(one)
+                if isinstance(found, CatalogError):
+                    one.delivery.come_to(Refused(found))
+                else:
+                    served.append(found)
+        await self._charge([asked for asked, _, _ in served if asked.delivery.replay is None])
+        admitted, loop = [], LoopShare()
+        for one, kind, version in served:
+            if one.delivery.end is not None:
+                continue
+            is_large, payload_json = one.request.is_large, one.request.payload_json
+            if is_large:
+                await loop.give_back()
+            try:
+                payload = kind.read(version, payload_json)
+            except CatalogError as error:
+                one.delivery.come_to(Refused(error))
+            else:
+                admitted.append(self._admit(one, kind, payload))
+            if loop.is_due():
+                await loop.give_back()
+        return admitted
 
     def too_late(self, delivery: Delivery) -> CatalogError | None:
         """Say whether the caller's deadline has passed, by this worker's clock."""
@@ -87,10 +88,12 @@ class Refusal:
         before = self.decided_before.get((record.topic, record.partition))
         return before is not None and record.offset < before.offset and delivery.stamped_at < before.stamped_before
 
-    def _not_served(self, delivery: Delivery) -> CatalogError | None:
-        assert delivery.request is not None
-        assert delivery.identity is not None
-        request, kind, version = delivery.request, delivery.kind, delivery.version
+    def _serve(self, one: Identified) -> "_Served | CatalogError":
+        """Say what is asked for, or why it is not served: late, unknown, gone, or not for this caller."""
+        delivery, request = one.delivery, one.request
+        if late := self.too_late(delivery):
+            return late
+        kind, version = delivery.kind, delivery.version
         if kind is None:
             return UnknownKindError(
                 f"Kind '{messages.plain(request.kind)}' is not known",
@@ -106,28 +109,29 @@ class Refusal:
                 messages.deprecated(version.alternative or f"version {kind.newest.number}"),
                 {"kind": kind.name, "version": version.number, "sunset": version.sunset_on.isoformat()},
             )
-        if kind.role is not Role.ANYONE and not ROLES_THAT_MAY[kind.role] & delivery.identity.roles:
+        if kind.role is not Role.ANYONE and not ROLES_THAT_MAY[kind.role] & one.identity.roles:
             return ForbiddenError(
                 messages.unauthorized(kind.action, kind.resource), {"required_role": kind.role.value, "kind": kind.name}
             )
-        return None
+        return _Served(one, kind, version)
 
-    async def _charge(self, deliveries: Sequence[Delivery]) -> None:
+    async def _charge(self, asking: Sequence[Identified]) -> None:
+        """Refuse those whose callers have asked too often."""
         charges = [
             Charge(
-                delivery.identity.caller if delivery.identity else "",
-                delivery.record.timestamp,
-                delivery.record.topic,
-                delivery.record.partition,
-                delivery.record.offset,
+                one.identity.caller,
+                one.delivery.record.timestamp,
+                one.delivery.record.topic,
+                one.delivery.record.partition,
+                one.delivery.record.offset,
             )
-            for delivery in deliveries
+            for one in asking
         ]
         if not charges:
             return
-        for delivery, verdict in zip(deliveries, await self.rate_limit.admit(charges), strict=True):
+        for one, verdict in zip(asking, await self.rate_limit.admit(charges), strict=True):
             if not verdict.allowed:
-                delivery.come_to(
+                one.delivery.come_to(
                     Refused(
                         RateLimitedError(
                             "Too many requests",
@@ -140,22 +144,31 @@ class Refusal:
                     )
                 )
 
-    def _read_payload(self, delivery: Delivery, payload_json: bytes) -> None:
-        assert delivery.identity is not None
-        assert delivery.kind is not None
-        assert delivery.version is not None
-        try:
-            delivery.payload = payload = delivery.kind.read(delivery.version, payload_json)
-        except CatalogError as error:
-            delivery.come_to(Refused(error))
-        else:
-            delivery.keys = delivery.kind.keys(payload)
-            delivery.context = Context(
-                delivery.stamped_at,
-                self.new_id,
-                delivery.identity.caller,
-                is_operator=Role.OPERATOR in delivery.identity.roles,
+    def _admit(self, one: Identified, kind: Kind, payload: Payload) -> Admitted:
+        delivery, identity = one.delivery, one.identity
+        delivery.payload = payload
+        is_operator = Role.OPERATOR in identity.roles
+        context = Context(delivery.stamped_at, self.new_id, identity.caller, is_operator=is_operator)
+        return Admitted(delivery, one.key, one, kind, payload, kind.keys(payload), context)
+
+
+class _Served(NamedTuple):
+    """Somebody who may ask for a version of a kind."""
+
+    asked: Identified
+    kind: Kind
+    version: Version
+
+
+def expire(deliveries: Iterable[Delivery], mark: datetime) -> None:
+    """Refuse, and dead-letter, what was stamped before the purge mark: its outcome may have been purged."""
+    mark_ms = mark.timestamp() * 1000
+    for delivery in deliveries:
+        if delivery.end is None and delivery.stamped_ms < mark_ms:
+            error = OutcomeExpiredError(
+                "The message is older than the outcomes that are kept", {"kept_since": mark.isoformat()}
             )
+            delivery.come_to(Refused(error, dead_letter=True))
 
 
 def _day(delivery: Delivery) -> date:

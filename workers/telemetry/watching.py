@@ -18,7 +18,6 @@ from contracts.kinds import Kind
 from persistence.faults import Fault, fault_of, sqlstate_of
 from workers.pipeline.consequences import Consequences
 from workers.pipeline.delivery import Delivery, Ended
-from workers.pipeline.replays import Replay
 from workers.pipeline.strangers import StrangersAllowance
 from workers.ports import Position, Record
 from workers.telemetry.lag import Lag
@@ -159,8 +158,8 @@ class Watching:
             ends[kind, label, status] += 1
             self._count_rare(kind, consequences)
             record = delivery.record
-            reached[record.topic, record.partition] = record.timestamp
-            if isinstance(delivery.replay, Replay):
+            reached[delivery.position] = record.timestamp
+            if delivery.replay is not None:
                 self.metrics.dead_letter_replays.labels(kind, label).inc()
             seconds = max(0.0, now - record.timestamp / 1000)
             latency = latencies.get(kind)
@@ -234,7 +233,7 @@ class Watching:
             fields["error_code"] = consequences.error_code
         if consequences.is_result and consequences.envelope is not None:
             fields |= _told(consequences.envelope, status)
-        if isinstance(delivery.replay, Replay):
+        if delivery.replay is not None:
             origin = delivery.replay.origin
             fields["replay_of"] = f"{origin.topic}/{origin.partition}/{origin.offset}"
             if delivery.replay.operator is not None:
