@@ -127,7 +127,7 @@ class System:
             bootstrap_servers=servers, acks="all", enable_idempotence=True, max_request_size=4 << 20
         )
         await self.producer.start()
-        self.consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest", fetch_max_wait_ms=50)
+        self.consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest")
         await self.consumer.start()
         self.consumer.assign([TopicPartition(self.reply_to, 0)])
         self._reader = asyncio.create_task(self._read())
