@@ -24,8 +24,8 @@ from uuid_utils import uuid7
 from contracts.asyncapi import Deployment
 from contracts.registry import KINDS
 from contracts.topics import Topics
-from handlers.commands import COMMANDS
-from handlers.queries import QUERIES
+from handlers.commands import COMMANDS, PREPARATIONS
+from handlers.queries import AT_ONCE, INSTEAD, LOOK_UPS, QUERIES
 from handlers.rules import RuleBook
 from migrations import runner
 from persistence import phases
@@ -85,6 +85,7 @@ from workers.pipeline.places import Places
 from workers.pipeline.queries import QueryPipeline, Source
 from workers.pipeline.refusal import Refusal
 from workers.pipeline.replays import Replays
+from workers.pipeline.served import unserved_because
 from workers.ports import BrokerAwayError, Position
 from workers.seed import seed_with_progress
 from workers.settings import Settings
@@ -290,7 +291,17 @@ def _named(settings: Settings, role: str) -> str:
     return name
 
 
+def unserved(role: Role) -> str | None:
+    """Say which kinds this release has no use case for, or the other way round; None where all are served."""
+    if role == "commands":
+        return unserved_because(role, KINDS, COMMANDS, {"preparations": PREPARATIONS})
+    tables = {"look-ups by key": LOOK_UPS, "what is answered together": AT_ONCE, "what to ask instead": INSTEAD}
+    return unserved_because(role, KINDS, QUERIES, tables)
+
+
 def _parts(settings: Settings, role: Role) -> Parts:
+    if unfit := unserved(role):
+        raise StartRefusedError(unfit)
     name = _named(settings, role)
     _log.info("worker_starting", environment=settings.process.environment, currency=settings.domain.currency)
     topics = Topics(settings.kafka.topic_prefix)
