@@ -18,7 +18,7 @@ import structlog
 from hypothesis import HealthCheck, settings
 
 from migrations import runner
-from tests import alone, databases
+from tests import alone, databases, distribution
 from tests.servers import Servers, start_servers
 from tests.system import System
 
@@ -47,8 +47,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, exitstatu
         )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Change nothing of the order but that what runs alone comes last."""
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Have tests distributed as `tests.distribution` says; where something else than files is asked for, so be it."""
+    return distribution.OneByOne(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put what takes long first where several processes run tests; what runs alone comes last."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: distribution.turn_of(item.nodeid))
     alone.last(items)
 
 

@@ -89,8 +89,8 @@ async def test_rows_that_come_in_behind_and_ahead_of_the_walk_are_treated(worksh
         insert into walked select i * 10 from generate_series(1, 4000) i""")
     workshop.define("fill", SIMPLE)
     async with workshop.workers():
-        await workshop.wish(lambda control: control.start("fill", rate_rows_per_s=4000))
-        await workshop.poll("select walked_to is not null from backfill_runs")
+        await workshop.wish(lambda control: control.start("fill", rate_rows_per_s=1000))
+        await workshop.poll("select exists (select from backfill_chunks where state = 'done')")
         walked_to = int((await workshop.session.fetchval("select walked_to[1] from backfill_runs")) or 0)
         await workshop.session.execute(
             "insert into walked values (-5), (5), ($1::bigint - 3), ($1::bigint + 1003), (100000)", walked_to
