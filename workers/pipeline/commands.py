@@ -78,7 +78,7 @@ class CommandPipeline:
     def __post_init__(self) -> None:
         """Put together what the steps share."""
         self.outages = Outages(self.patience, self.observer)
-        self.inbox = Inbox(self.engine, self.intake, self.observer, self.outages)
+        self.inbox = Inbox(self.engine, self.intake, self.observer, self.outages, self.new_incident)
         self.setbacks = Setbacks(self.patience, self.observer, self.blame, self.inbox, self.new_incident)
 
     async def __call__(self, records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:

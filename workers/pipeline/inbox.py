@@ -1,6 +1,6 @@
 """What the store knows of a batch's messages: whoever has an outcome gets that, and is not applied again."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from contracts.errors import MessageIdReusedError
@@ -25,6 +25,7 @@ class Inbox:
     intake: Intake
     observer: Observer
     outages: Outages
+    new_incident: Callable[[], str]
 
     async def look_up(self, batch: Batch) -> None:
         """Ask for all; a message that has an outcome gets it, whatever could be said against it now."""
@@ -62,7 +63,7 @@ class Inbox:
         for one in asking if found.known else ():
             if stored := found.known.get(one.key):
                 one.delivery.stored_subjects = stored.subjects
-                one.delivery.come_to(self.repeat(one, stored))
+                self._compare(one, stored)
                 if loop.is_due():
                     await loop.give_back()
         return found
@@ -74,6 +75,12 @@ class Inbox:
                     return await look_up(self.engine, keys)
             except Exception as error:  # noqa: BLE001 - sorted there
                 self.outages.unless_it_passes(error, "look_up")
+
+    def _compare(self, one: Identified, stored: Known) -> None:
+        try:
+            one.delivery.come_to(self.repeat(one, stored))
+        except Exception as error:  # noqa: BLE001 - a defect of ours costs this message alone
+            one.delivery.break_on(error, self.new_incident())
 
     def repeat(self, one: Identified, stored: Known) -> Repeated | Refused:
         """Answer from the store: the same envelope for the same content, 409 for other content, 410 if erased."""

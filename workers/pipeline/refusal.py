@@ -62,15 +62,15 @@ class Refusal:
         for one, kind, version in served:
             if one.delivery.end is not None:
                 continue
-            is_large, payload_json = one.request.is_large, one.request.payload_json
-            if is_large:
-                await loop.give_back()
             try:
-                payload = kind.read(version, payload_json)
+                is_large, payload_json = one.request.is_large, one.request.payload_json
+                if is_large:
+                    await loop.give_back()
+                admitted.append(self._admit(one, kind, kind.read(version, payload_json)))
             except CatalogError as error:
                 one.delivery.come_to(Refused(error))
-            else:
-                admitted.append(self._admit(one, kind, payload))
+            except Exception as error:  # noqa: BLE001 - a defect of ours costs this message alone
+                one.delivery.break_on(error, self.new_id())
             if loop.is_due():
                 await loop.give_back()
         return admitted
