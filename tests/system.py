@@ -24,8 +24,10 @@ import jwt
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
+from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.produce import ProduceRequest
 
+from tests import record_batches
 from tests.forked import ROOT, Process, fork
 from tests.servers import Servers
 from workers.stack.tied import tied
@@ -282,12 +284,11 @@ class System:
     async def send_undecodable(self, side: str, body: object, *, key: str = "k") -> None:
         """Publish a record with a header key that is not UTF-8, as any client may, and as aiokafka's own cannot."""
         await self.flush()
-        script = Path(__file__).parent / "undecodable.py"
-        arguments = [self.servers.env.kafka_bootstrap_servers, f"{self.prefix}.{side}", key, json.dumps(body)]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(script), *arguments, env=os.environ | {"AIOKAFKA_NO_EXTENSIONS": "1"}
-        )
-        assert await process.wait() == 0
+        headers = [(b"\xff\xfe", b"1"), (b"message_id", b"undecodable")]
+        written = record_batches.Part(json.dumps(body).encode(), key.encode(), headers)
+        partitions = list(range(self.partitions))
+        partition = DefaultPartitioner()(key.encode(), partitions, partitions)
+        await self.store(f"{self.prefix}.{side}", record_batches.batch(0, [written]), partition)
 
     async def store(self, topic: str, batch: bytes, partition: int = 0) -> None:
         """Have the broker store a record batch, byte for byte."""

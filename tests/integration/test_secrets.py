@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from tests.forked import ROOT
+from tests.command_line import command
 from tests.system import Reply, System, WorkerProcess
 
 Payload = Mapping[str, object]
@@ -366,14 +365,10 @@ async def test_erased_within_a_batch(system: System, together: bool) -> None:
 
 
 async def catalog(*arguments: str, **settings: str) -> tuple[int, str]:
-    """Run a command as an operator does; exit code, and all that it said."""
+    """Run a command with nothing set but this; exit code, and all that it said."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("KAFKA_", "JWT_", "DATABASE"))}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "workers", *arguments,
-        cwd=ROOT, env=kept | settings, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-    )  # fmt: skip
-    output, _ = await process.communicate()
-    return process.returncode or 0, output.decode()
+    ended = await command(*arguments, env=kept | settings)
+    return ended.code, ended.out + ended.err
 
 
 async def test_settings_show_no_secret() -> None:
