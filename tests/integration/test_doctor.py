@@ -165,11 +165,13 @@ async def test_a_topic_older_than_the_database(system: System) -> None:
 async def test_a_topic_made_anew_is_no_restore(system: System, stack: Servers, another_database: str) -> None:
     """Once workers have read the new topic, what they decided of the old one proves nothing, however far it went.
 
+    That holds for partitions to which nothing has come yet, too.
     A database that is older than what was acknowledged of the new one is told as ever, and set back to its outcomes.
     """
     worker = await system.start()
     for number in range(6):
         await create(system, f"old-{number}")
+        await create(system, f"elsewhere-{number}", partition=1)
     topic = f"{system.prefix}.commands"
     await system.admin.delete_topics([topic])
     await system.until(lambda: made_anew(system, topic), 20, "the topic is not made anew")
@@ -193,9 +195,9 @@ async def test_a_topic_made_anew_is_no_restore(system: System, stack: Servers, a
 
 
 async def send(system: System, name: str, **how: Any) -> str:  # noqa: ANN401
-    """Send a creation to partition 0."""
+    """Send a creation, to partition 0 unless told."""
     body = {"kind": "create_customer", "payload": {"name": name, "email": f"{name}@example.com"}}
-    return await system.send("commands", body, partition=0, **how)
+    return await system.send("commands", body, **{"partition": 0} | how)
 
 
 async def create(system: System, name: str, **how: Any) -> Any:  # noqa: ANN401
