@@ -84,7 +84,7 @@ def template_database(stack: Servers) -> str:
     name = f"template_{uuid.uuid4().hex[:8]}"
 
     async def make() -> None:
-        await _execute(stack, f'create database "{name}"')
+        await _execute(stack, databases.creation(name))
         await runner.upgrade(stack.database(name))
 
     asyncio.run(make())
@@ -95,7 +95,7 @@ def template_database(stack: Servers) -> str:
 async def database_url(stack: Servers, template_database: str) -> AsyncIterator[str]:
     """A migrated, empty database of the test's own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    await _execute(stack, f'create database "{name}" template "{template_database}"')
+    await _execute(stack, databases.creation(name, template_database))
     yield stack.database(name)
     await drop_database(stack, name)
 
@@ -118,7 +118,7 @@ async def _execute(stack: Servers, statement: str) -> None:
 def database_url_now(stack: Servers, template_database: str) -> Iterator[str]:
     """The same for a test that has an event loop of its own."""
     name = f"test_{uuid.uuid4().hex[:12]}"
-    asyncio.run(_execute(stack, f'create database "{name}" template "{template_database}"'))
+    asyncio.run(_execute(stack, databases.creation(name, template_database)))
     yield stack.database(name)
     asyncio.run(drop_database(stack, name))
 

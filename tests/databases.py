@@ -1,4 +1,4 @@
-"""Dropping a test's database, and emptying one for the next example."""
+"""A test's database: made, emptied for the next example, and dropped."""
 
 import asyncio
 import time
@@ -25,6 +25,14 @@ CATALOGUE: Final = (
 """What commands write; a table stands before those that it refers to."""
 _MOST_BYTES: Final = 1 << 20
 """Of a table that was often emptied row by row, with what is left of its rows."""
+
+
+def creation(name: str, template: str = "template1") -> str:
+    """Write the statement that makes a database: it copies files, instead of each page through the log.
+
+    Where the server need not wait for the disk, as that of the tests, that is a tenth of the work.
+    """
+    return f'create database "{name}" template "{template}" strategy file_copy'
 
 
 async def drop_database(execute: Callable[[str], Awaitable[Any]], name: str) -> None:

@@ -57,7 +57,12 @@ def start_servers(kind: str, state: Path) -> Iterator[Servers]:
 def _embedded(state: Path) -> Iterator[Servers]:
     from workers.stack.embedded import EmbeddedStack  # noqa: PLC0415 - only here are its packages needed
 
-    embedded = EmbeddedStack(state, kafka_config={"group.min.session.timeout.ms": str(SHORT_SESSION_MS)})
+    # Its processes are killed, never the machine: what they wrote is there without waiting for the disk.
+    embedded = EmbeddedStack(
+        state,
+        kafka_config={"group.min.session.timeout.ms": str(SHORT_SESSION_MS)},
+        postgres_config={"fsync": "off"},
+    )
     env = embedded.up()
     try:
         yield Servers(env, embedded, SHORT_SESSION_MS)

@@ -16,7 +16,7 @@ import pytest
 
 from persistence.engine import PoolSettings, create_engine
 from tests.backfill.workshop import Workshop
-from tests.databases import drop_database
+from tests.databases import creation, drop_database
 from tests.servers import Servers
 
 EMPTY: Final = """
@@ -43,7 +43,7 @@ async def _opened(url: str, folder: Path) -> AsyncIterator[Workshop]:
 async def shared_database(stack: Servers, template_database: str) -> AsyncIterator[str]:
     """A migrated database for all tests that leave it as they found it."""
     name = f"backfill_{uuid.uuid4().hex[:12]}"
-    await _on_the_server(stack, f'create database "{name}" template "{template_database}"')
+    await _on_the_server(stack, creation(name, template_database))
     yield stack.database(name)
     await drop_database(partial(_on_the_server, stack), name)
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from persistence.engine import PoolSettings, create_engine
-from tests.databases import drop_database
+from tests.databases import creation, drop_database
 from tests.servers import Servers
 
 Session = Any
@@ -23,10 +23,10 @@ Connect = Callable[[], Awaitable[Session]]
 @pytest.fixture
 async def database(request: pytest.FixtureRequest, stack: Servers, template_database: str) -> AsyncIterator[str]:
     """The URL of a new database: empty, or migrated where the test asks for that; dropped afterwards."""
-    template = f'template "{template_database}"' if "migrated" in request.fixturenames else ""
+    template = template_database if "migrated" in request.fixturenames else "template1"
     name = f"migrations_{uuid.uuid4().hex[:12]}"
     server = await asyncpg.connect(stack.env.database_url)
-    await server.execute(f"create database {name} {template}")
+    await server.execute(creation(name, template))
     yield stack.database(name)
     await drop_database(server.execute, name)
     await server.close()
