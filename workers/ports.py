@@ -46,6 +46,9 @@ class Record(Protocol):
 Position = tuple[str, int]
 """A partition: (topic, partition)."""
 
+LogPlace = tuple[str, int, int]
+"""Where a record stands: topic, partition, offset."""
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:

@@ -233,14 +233,14 @@ async def test_the_store_is_asked_before_a_message_is_blamed(engine: Engine, mon
     record = creations(direct, 1, culprit=0)
     await trouble(engine, "57014", CULPRIT)
     assert await deliver(direct, record, rounds=1) == record
-    verdict = direct.pipeline.blame.verdict
+    culprit = direct.pipeline.blame.culprit
 
     async def meanwhile(*arguments: Any) -> object:  # noqa: ANN401
         await peace(engine)
         await other.decide(*record)
-        return await verdict(*arguments)
+        return await culprit(*arguments)
 
-    monkeypatch.setattr(direct.pipeline.blame, "verdict", meanwhile)
+    monkeypatch.setattr(direct.pipeline.blame, "culprit", meanwhile)
     assert await deliver(direct, record, rounds=1) == []
     assert answers(direct, record) == [201]
     assert direct.letters.messages == []

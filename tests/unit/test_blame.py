@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from workers.pipeline.blame import NEVER_USUAL_S, UNKNOWN_USUAL_S, Attempt, Blame, Place, Verdict
+from workers.pipeline.blame import NEVER_USUAL_S, UNKNOWN_USUAL_S, Attempt, Blame, Culprit
+from workers.ports import LogPlace
 
-MESSAGE: Place = ("commands", 0, 7)
-OTHER: Place = ("commands", 1, 3)
+MESSAGE: LogPlace = ("commands", 0, 7)
+OTHER: LogPlace = ("commands", 1, 3)
 
 
 @dataclass
@@ -40,28 +41,28 @@ def told(database: Database, usual_s: float | None = 0.01) -> Blame:
 
 
 @pytest.mark.parametrize(
-    ("others", "probes", "verdict"),
+    ("others", "probes", "culprit"),
     [
-        ([0.01], [5.0], Verdict.MESSAGE),
-        ([0.05], [5.0], Verdict.MESSAGE),
-        ([0.2, 0.2, 0.01], [5.0], Verdict.MESSAGE),
-        ([0.051], [0.01], Verdict.UNSURE),
-        ([0.2, 0.2, 0.2], [0.01], Verdict.UNSURE),
-        ([0.2], [5.0], Verdict.DATABASE),
-        ([], [0.01], Verdict.MESSAGE),
-        ([], [0.2, 0.2, 0.05], Verdict.MESSAGE),
-        ([], [0.1], Verdict.DATABASE),
+        ([0.01], [5.0], Culprit.MESSAGE),
+        ([0.05], [5.0], Culprit.MESSAGE),
+        ([0.2, 0.2, 0.01], [5.0], Culprit.MESSAGE),
+        ([0.051], [0.01], Culprit.UNSURE),
+        ([0.2, 0.2, 0.2], [0.01], Culprit.UNSURE),
+        ([0.2], [5.0], Culprit.DATABASE),
+        ([], [0.01], Culprit.MESSAGE),
+        ([], [0.2, 0.2, 0.05], Culprit.MESSAGE),
+        ([], [0.1], Culprit.DATABASE),
     ],
 )
-async def test_a_second_failure(others: list[float], probes: list[float], verdict: Verdict) -> None:
+async def test_a_second_failure(others: list[float], probes: list[float], culprit: Culprit) -> None:
     """What other batches took in between tells; where there was none, what a probe took."""
     database = Database(probes)
     blame = told(database)
-    first = await blame.verdict(MESSAGE, 2)
-    assert first in {Verdict.UNSURE, Verdict.DATABASE}
+    first = await blame.culprit(MESSAGE, 2)
+    assert first in {Culprit.UNSURE, Culprit.DATABASE}
     for seconds in others:
         blame.committed([OTHER], seconds)
-    assert await blame.verdict(MESSAGE, 2) is verdict
+    assert await blame.culprit(MESSAGE, 2) is culprit
 
 
 @pytest.mark.parametrize("failures", [2, 3, 10])
@@ -69,27 +70,27 @@ async def test_how_often_it_has_to_fail(failures: int) -> None:
     """It is to blame when it failed so often, and begins anew after that."""
     blame = told(Database())
     for _ in range(2):
-        verdicts = [await blame.verdict(MESSAGE, failures) for _ in range(failures)]
-        assert verdicts == [Verdict.UNSURE] * (failures - 1) + [Verdict.MESSAGE]
+        culprits = [await blame.culprit(MESSAGE, failures) for _ in range(failures)]
+        assert culprits == [Culprit.UNSURE] * (failures - 1) + [Culprit.MESSAGE]
 
 
 async def test_a_commit_of_its_own_clears_it() -> None:
     """A message that was committed after all begins anew."""
     blame = told(Database())
-    assert await blame.verdict(MESSAGE, 2) is Verdict.UNSURE
+    assert await blame.culprit(MESSAGE, 2) is Culprit.UNSURE
     blame.committed([OTHER, MESSAGE], 0.01)
-    assert await blame.verdict(MESSAGE, 2) is Verdict.UNSURE
+    assert await blame.culprit(MESSAGE, 2) is Culprit.UNSURE
 
 
 async def test_a_slow_spell_makes_earlier_failures_count_for_nothing() -> None:
     """Failures count in a row: one while the database was slow for everybody begins the count anew."""
     blame = told(Database([0.01, 3.0, 3.0, 3.0, 0.01]))
-    assert await blame.verdict(MESSAGE, 3) is Verdict.UNSURE
+    assert await blame.culprit(MESSAGE, 3) is Culprit.UNSURE
     blame.committed([OTHER], 0.01)
-    assert await blame.verdict(MESSAGE, 3) is Verdict.DATABASE
-    assert await blame.verdict(MESSAGE, 3) is Verdict.UNSURE
-    assert await blame.verdict(MESSAGE, 3) is Verdict.UNSURE
-    assert await blame.verdict(MESSAGE, 3) is Verdict.MESSAGE
+    assert await blame.culprit(MESSAGE, 3) is Culprit.DATABASE
+    assert await blame.culprit(MESSAGE, 3) is Culprit.UNSURE
+    assert await blame.culprit(MESSAGE, 3) is Culprit.UNSURE
+    assert await blame.culprit(MESSAGE, 3) is Culprit.MESSAGE
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ async def test_a_slow_spell_makes_earlier_failures_count_for_nothing() -> None:
 async def test_what_is_usual(usual_s: float | None, probe_s: float, is_well: bool) -> None:
     """A worker that wrote nothing yet takes a fifth of a second for usual; what takes 2 s is usual for nobody."""
     blame = told(Database([probe_s]), usual_s)
-    assert (await blame.verdict(MESSAGE, 2) is Verdict.UNSURE) is is_well
+    assert (await blame.culprit(MESSAGE, 2) is Culprit.UNSURE) is is_well
 
 
 async def test_batches_are_compared_with_their_like() -> None:
@@ -116,24 +117,24 @@ async def test_batches_are_compared_with_their_like() -> None:
     for _ in range(5):
         database.now += 1
         blame.committed(list(many), 0.1)
-    await blame.verdict(MESSAGE, 2)
+    await blame.culprit(MESSAGE, 2)
     blame.committed(list(many), 0.2)
-    assert await blame.verdict(MESSAGE, 2) is Verdict.MESSAGE
+    assert await blame.culprit(MESSAGE, 2) is Culprit.MESSAGE
 
 
 async def test_an_outage_is_told_by_the_probe() -> None:
     """What the probe raises is raised: the database is away."""
     with pytest.raises(ConnectionResetError):
-        await told(Database([-1])).verdict(MESSAGE, 2)
+        await told(Database([-1])).culprit(MESSAGE, 2)
 
 
 async def test_suspects_are_few() -> None:
     """However many messages fail, the memory of them is bounded; the newest are kept."""
     blame = told(Database())
     for offset in range(3_000):
-        await blame.verdict(("commands", 0, offset), 2)
+        await blame.culprit(("commands", 0, offset), 2)
     assert len(blame._suspects) <= 1_001
-    assert await blame.verdict(("commands", 0, 2_999), 2) is Verdict.MESSAGE
+    assert await blame.culprit(("commands", 0, 2_999), 2) is Culprit.MESSAGE
 
 
 @pytest.mark.parametrize(

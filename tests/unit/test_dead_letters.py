@@ -21,7 +21,7 @@ from workers.pipeline.dead_letters import DeadLetters
 from workers.pipeline.delivery import Delivery
 from workers.pipeline.ends import PutAside, Refused
 from workers.pipeline.intake import Intake
-from workers.pipeline.place import place_of
+from workers.pipeline.raised_at import raised_at
 from workers.pipeline.replays import RejectedReplay, Replay, Replays
 from workers.pipeline.signature import SIGNATURE, Header, is_signed, sign
 from workers.ports import Message
@@ -363,7 +363,7 @@ def test_a_place_is_a_line_of_ours() -> None:
     """The innermost frame of our own code names a defect; a library's alone does not."""
     with pytest.raises(AttributeError) as raised:
         LETTERS.write(None, reason="", detail="", identity=None)  # type: ignore[arg-type]
-    assert place_of(raised.value).startswith("workers/pipeline/dead_letters.py:")
+    assert raised_at(raised.value).startswith("workers/pipeline/dead_letters.py:")
     with pytest.raises(json.JSONDecodeError) as elsewhere:
         json.loads("{")
-    assert place_of(elsewhere.value) == "a library"
+    assert raised_at(elsewhere.value) == "a library"

@@ -108,3 +108,27 @@ def test_a_function_that_is_too_long_is_found(source: str) -> None:
     """Whatever it is, and whatever its lines hold."""
     assert "f" in functions_too_long(source)
     assert functions_too_long("def f():\n" + "    x = 1\n" * 29) == []
+
+
+def names_of(path: Path) -> set[str]:
+    """Name the classes and type aliases of a module."""
+    tree = ast.parse(path.read_text())
+    classes = {node.name.lstrip("_") for node in tree.body if isinstance(node, ast.ClassDef)}
+    aliases = {
+        target.id.lstrip("_")
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id[:1].isupper() and not target.id.isupper()
+    }
+    return classes | aliases
+
+
+@pytest.mark.parametrize(
+    "word", ["Delivery", "Progress", "Verdict", "Patience", "Turns", "Place", "DeadLetters", "Consequences", "Attempt"]
+)
+def test_a_word_means_one_thing(word: str) -> None:
+    """At most one class or alias of pipeline and edge bears it."""
+    modules = [path for part in ("pipeline", "kafka") for path in (ROOT / "workers" / part).glob("*.py")]
+    meanings = [path for path in [*modules, ROOT / "workers" / "ports.py"] if word in names_of(path)]
+    assert len(meanings) <= 1

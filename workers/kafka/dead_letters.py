@@ -6,7 +6,7 @@ from workers.kafka.replies import Publisher
 from workers.ports import BrokerAwayError, Message
 
 
-class DeadLetters:
+class DeadLetterPublisher:
     """The `DeadLetterPort`. Its topics are ours: one that takes nothing is an outage, never a reason to go on."""
 
     def __init__(self, publisher: Publisher) -> None:

@@ -18,7 +18,7 @@ from contracts.topics import Topics
 from workers.fault_points import FaultPoints
 from workers.kafka import library_logs, records
 from workers.kafka.connection import Backoff, KafkaAccessError, reach_broker, refusal, wait_for_broker
-from workers.kafka.dead_letters import DeadLetters
+from workers.kafka.dead_letters import DeadLetterPublisher
 from workers.kafka.lane import Lane, health_of, side_by_side
 from workers.kafka.observation import EdgeHealth, EdgeObserver, SilentObserver
 from workers.kafka.producer import PatientProducer
@@ -108,7 +108,7 @@ class KafkaEdge:
             min_insync_replicas,
         )
         self.replies: Final[ReplyPort] = Replies(self._publisher)
-        self.dead_letters: Final[DeadLetterPort] = DeadLetters(self._publisher)
+        self.dead_letters: Final[DeadLetterPort] = DeadLetterPublisher(self._publisher)
         self._starting: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._read_partitions = 0

@@ -27,8 +27,8 @@ from aiokafka import errors
 
 from workers.kafka.connection import refusal
 from workers.kafka.observation import EdgeObserver
-from workers.kafka.patience import patience
 from workers.kafka.producer import Delivery, Parcel, PatientProducer, PostAgainError, error_of
+from workers.kafka.running_time import running_time
 from workers.kafka.topic_identity import TopicIdentity, identity_of
 from workers.kafka.topic_list import NOT_AUTHORISED, TopicList
 from workers.ports import BrokerAwayError, Message, Undeliverable
@@ -174,7 +174,7 @@ class _Topic:
         self.look_at_rest()
         while under_way := self.under_way():
             with suppress(TimeoutError):
-                async with patience(_GRACE_S):
+                async with running_time(_GRACE_S):
                     await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
             seen = len(self.unsettled)
             self.look_at_rest()
@@ -297,7 +297,7 @@ class Publisher:
         standing = self._standings.get(topic.name)
         second_chance = standing is not None and standing.second_chance
         try:
-            async with patience(_SECOND_CHANCE_S if second_chance else CLOSE_AFTER_S):
+            async with running_time(_SECOND_CHANCE_S if second_chance else CLOSE_AFTER_S):
                 missing = await self._deliver(topic, sorted(topic.unsettled), messages)
         except TimeoutError:
             missing = None

@@ -16,8 +16,7 @@ from statistics import median
 from types import TracebackType
 from typing import Final, Self
 
-Place = tuple[str, int, int]
-"""Where a record stands: topic, partition, offset."""
+from workers.ports import LogPlace
 
 TIMES_USUAL: Final = 5
 """In so many times its usual time something is written while the database is well."""
@@ -35,7 +34,7 @@ _TICK_S: Final = 0.5
 _STOOD_STILL_S: Final = 1.0
 
 
-class Verdict(Enum):
+class Culprit(Enum):
     """Who is to blame."""
 
     MESSAGE = "message"
@@ -120,9 +119,9 @@ class Blame:
         self._probe = probe
         self._clock = clock
         self._usual: dict[int, UsualTime] = {}  # by the batch's size, in powers of two
-        self._suspects: OrderedDict[Place, _Suspect] = OrderedDict()
+        self._suspects: OrderedDict[LogPlace, _Suspect] = OrderedDict()
 
-    def committed(self, places: list[Place], seconds: float) -> None:
+    def committed(self, places: list[LogPlace], seconds: float) -> None:
         """Note that a batch of these records was committed after so long."""
         usual = self._usual.setdefault(len(places).bit_length(), UsualTime())
         if self._suspects:
@@ -134,7 +133,7 @@ class Blame:
                     suspect.others_in_time += _in_time(seconds, known_s)
         usual.add(self._clock(), seconds)
 
-    async def verdict(self, place: Place, failures: int) -> Verdict:
+    async def culprit(self, place: LogPlace, failures: int) -> Culprit:
         """Say who is to blame for a message's having failed by itself, again; raises what the probe raises.
 
         The message is, once it failed so often, with something else written in its usual time between any two failures.
@@ -144,13 +143,13 @@ class Blame:
         suspect.failures = suspect.failures + 1 if database_was_well else 1
         if suspect.failures >= failures:
             del self._suspects[place]
-            return Verdict.MESSAGE
+            return Culprit.MESSAGE
         while len(self._suspects) > _MAX_SUSPECTS:
             self._suspects.popitem(last=False)
         suspect.others = suspect.others_in_time = 0
         suspect.probe_in_time = False
         suspect.probe_in_time = await self._is_well()
-        return Verdict.UNSURE if suspect.probe_in_time else Verdict.DATABASE
+        return Culprit.UNSURE if suspect.probe_in_time else Culprit.DATABASE
 
     async def _is_well(self) -> bool:
         """Write one row, and say whether that took no longer than what this worker writes in its smallest batches."""

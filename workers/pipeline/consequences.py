@@ -10,7 +10,7 @@ from typing import Final, assert_never
 from contracts.envelope import failure, status_of
 from contracts.errors import CatalogError, DeadlineExceededError, InternalError, RateLimitedError
 from workers.pipeline.ends import Applied, Broken, End, PutAside, Refused, Repeated, Waiting
-from workers.pipeline.place import place_of
+from workers.pipeline.raised_at import raised_at
 
 PARKED: Final = "PARKED"
 _PASSING: Final = frozenset({RateLimitedError.error_code, DeadlineExceededError.error_code})
@@ -132,7 +132,7 @@ def _of_refusal(end: Refused, *, wants_reply: bool) -> Consequences:
 
 
 def _of_defect(end: Broken) -> Consequences:
-    detail = f"{type(end.error).__name__} in {end.kind} at {place_of(end.error)}"
+    detail = f"{type(end.error).__name__} in {end.kind} at {raised_at(end.error)}"
     return Consequences(
         "broken",
         InternalError.status_code,

@@ -129,16 +129,16 @@ class Refusal:
         ]
         if not charges:
             return
-        for one, verdict in zip(asking, await self.rate_limit.admit(charges), strict=True):
-            if not verdict.allowed:
+        for one, answer in zip(asking, await self.rate_limit.admit(charges), strict=True):
+            if not answer.allowed:
                 one.delivery.come_to(
                     Refused(
                         RateLimitedError(
                             "Too many requests",
                             {
-                                "retry_after_ms": verdict.retry_after_ms,
-                                "limit": verdict.limit,
-                                "window_s": verdict.window_s,
+                                "retry_after_ms": answer.retry_after_ms,
+                                "limit": answer.limit,
+                                "window_s": answer.window_s,
                             },
                         )
                     )

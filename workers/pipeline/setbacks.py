@@ -8,11 +8,12 @@ from typing import Final
 
 from persistence.faults import Fault, fault_of, is_refused_write
 from workers.pipeline.batch import Batch
-from workers.pipeline.blame import Attempt, Blame, Verdict
+from workers.pipeline.blame import Attempt, Blame, Culprit
 from workers.pipeline.delivery import Delivery, Pending
 from workers.pipeline.inbox import Inbox
 from workers.pipeline.observer import Observer
 from workers.pipeline.patience import GiveBackError, Patience
+from workers.ports import LogPlace
 
 CONFLICTS_BEFORE_HALVING: Final = 3
 """A batch that lost this many races in a row is halved: a smaller one holds its locks for less time."""
@@ -93,17 +94,17 @@ class Setbacks:
         """
         delivery = part[0].delivery
         try:
-            verdict = await self.blame.verdict(place_of(delivery), failures)
+            culprit = await self.blame.culprit(place_of(delivery), failures)
         except Exception as away:
             raise GiveBackError(self.patience.database_away()) from away
-        if verdict is Verdict.DATABASE:
+        if culprit is Culprit.DATABASE:
             raise GiveBackError(self.patience.database_away()) from error
-        if verdict is Verdict.MESSAGE:
+        if culprit is Culprit.MESSAGE:
             await self.inbox.look_again(batch, part)
             if delivery.end is None:
                 delivery.break_on(error, self.new_incident())
 
 
-def place_of(delivery: Delivery) -> tuple[str, int, int]:
+def place_of(delivery: Delivery) -> LogPlace:
     """Return where a delivery stands in the log."""
     return delivery.record.topic, delivery.record.partition, delivery.record.offset

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from workers.ports import LogPlace
+
 WINDOW_S: Final = 60.0
 LETTERS_A_MINUTE: Final = 600
 """How many of their dead letters go in full in any minute, of one worker; by the contract."""
-
-Place = tuple[str, int, int]
-"""Where a record stands: topic, partition, offset."""
 
 
 @dataclass(slots=True)
@@ -27,9 +26,9 @@ class StrangersAllowance:
 
     limit: int = LETTERS_A_MINUTE
     clock: Callable[[], float] = time.monotonic
-    _granted: "OrderedDict[Place, float]" = field(default_factory=OrderedDict)
+    _granted: "OrderedDict[LogPlace, float]" = field(default_factory=OrderedDict)
 
-    def grants(self, place: Place) -> bool:
+    def grants(self, place: LogPlace) -> bool:
         """Tell whether there is something left for this record, and take it."""
         now = self.clock()
         granted = self._granted

@@ -41,7 +41,7 @@ class _Countdown:
 
 
 @asynccontextmanager
-async def patience(seconds: float) -> AsyncIterator[None]:
+async def running_time(seconds: float) -> AsyncIterator[None]:
     """Cancel the block, as `asyncio.timeout` does, once it had so many seconds of a running process.
 
     Raise TimeoutError then.

@@ -8,7 +8,7 @@ _ROOT: Final = Path(__file__).resolve().parents[2]
 _OURS: Final = frozenset({"contracts", "handlers", "persistence", "workers"})
 
 
-def place_of(error: BaseException) -> str:
+def raised_at(error: BaseException) -> str:
     """Return file and line of the innermost frame that is ours, such as `handlers/order.py:42`.
 
     Nothing of the exception's text: it may repeat what somebody sent.
