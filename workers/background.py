@@ -17,23 +17,36 @@ _log = structlog.get_logger(__name__)
 FOLD_EVERY_S: Final = 5.0
 BEAT_EVERY_S: Final = 1.0
 """A step of a schema change waits until every worker has said that it follows the one before."""
+IDLE_FOLD_EVERY_S: Final = 30.0
+IDLE_BEAT_EVERY_S: Final = 3.0
+"""While a worker has had nothing to do lately: it sleeps for longer, and is back as soon as there is."""
 CLEAR_EVERY_S: Final = 1.0
 GRANT_EVERY_S: Final = 1.0
 
 
-async def fold_differences(engine: Engine) -> None:
+Latency = Callable[[], float | None]
+"""The 99th percentile of the last seconds' latencies, in milliseconds; None where there was no message."""
+
+
+async def sleep_while_idle(latency: Latency, every_s: float, idle_every_s: float) -> None:
+    """Sleep until it is time again: earlier where messages came lately."""
+    for _ in range(int(idle_every_s // every_s)):
+        await asyncio.sleep(every_s)
+        if latency() is not None:
+            return
+
+
+async def fold_differences(engine: Engine, latency: Latency) -> None:
     """Fold the differences of counters and holds into sums, for ever."""
     seen = 0
     while True:
-        await asyncio.sleep(FOLD_EVERY_S)
+        await sleep_while_idle(latency, FOLD_EVERY_S, IDLE_FOLD_EVERY_S)
         async with connected(engine) as connection:
             await counters.fold(connection)
             seen = await product_holds.fold(connection, seen)
 
 
-async def beat(
-    engine: Engine, worker: str, role: str, p99_ms: Callable[[], float | None], keys: Sequence[KeyPair]
-) -> None:
+async def beat(engine: Engine, worker: str, role: str, p99_ms: Latency, keys: Sequence[KeyPair]) -> None:
     """Say every few seconds that this worker lives, by which phases it acts, how its traffic fares, with which keys."""
     said = as_heartbeat(keys)
     while True:
@@ -43,7 +56,7 @@ async def beat(
             await phases.beat(connection, worker, role, known, {role: latest} if latest is not None else None, said)
             for name in await exchange(connection, keys):
                 _log.info("key_exchanged", key=name)
-        await asyncio.sleep(BEAT_EVERY_S)
+        await sleep_while_idle(p99_ms, BEAT_EVERY_S, IDLE_BEAT_EVERY_S)
 
 
 async def clear_cache_later(cache: RedisCache) -> None:

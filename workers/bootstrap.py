@@ -504,7 +504,7 @@ async def run_command_worker(settings: Settings) -> int:
     )
     jobs: list[Callable[[], Any]] = [
         *_jobs(parts),
-        partial(fold_differences, parts.primary),
+        partial(fold_differences, parts.primary, parts.watching.p99_ms),
         purge.forever,
         OutcomeErasure(parts.primary).forever,
     ]

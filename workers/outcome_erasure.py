@@ -10,7 +10,7 @@ import structlog
 from persistence import erasures
 from persistence.engine import Engine
 
-LOOK_EVERY_S: Final = 1.0
+LOOK_EVERY_S: Final = 5.0
 PAUSE_S: Final = 0.05
 """Between two chunks: a million outcomes take a minute, and the database is left to others half of the time."""
 
@@ -25,7 +25,7 @@ class OutcomeErasure:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 
     async def forever(self) -> None:
-        """Look for something to erase every second."""
+        """Look for something to erase every few seconds; what waits for it is shown to nobody meanwhile."""
         while True:
             await self.sleep(LOOK_EVERY_S)
             await self.once()

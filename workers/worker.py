@@ -70,7 +70,7 @@ async def run(worker: Worker, announce: Callable[[str], None] = lambda _: None) 
             task.cancel()
         await asyncio.gather(running, stopping, return_exceptions=True)
         await worker.close()
-        server.should_exit = True
+        server.stop()
         await serving
         _log.info("worker_stopped")
 
@@ -106,15 +106,33 @@ async def _keep_going(job: Job) -> None:
             await asyncio.sleep(1)
 
 
-async def _serve(worker: Worker, announce: Callable[[str], None]) -> tuple[uvicorn.Server, "asyncio.Task[None]"]:
+class _Server(uvicorn.Server):
+    """Waits to be stopped, and sleeps meanwhile; uvicorn's own looks ten times a second whether it was."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopped = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        """Serve until it is stopped."""
+        await self.on_tick(0)  # writes the headers that all answers have
+        await self._stopped.wait()
+
+    def stop(self) -> None:
+        """Have it end."""
+        self.should_exit = True
+        self._stopped.set()
+
+
+async def _serve(worker: Worker, announce: Callable[[str], None]) -> tuple[_Server, "asyncio.Task[None]"]:
     try:
         listener = socket.create_server((worker.host, worker.port))
     except OSError as error:
         reason = (error.strerror or type(error).__name__).partition(" (")[0]
         text = f"METRICS_HOST {worker.host}, METRICS_PORT {worker.port}: nobody can listen there: {reason}"
         raise PortTakenError(text) from error
-    config = uvicorn.Config(worker.app, log_config=None, access_log=False, lifespan="off")
-    server = uvicorn.Server(config)
+    config = uvicorn.Config(worker.app, log_config=None, access_log=False, lifespan="off", date_header=False)
+    server = _Server(config)
     announce(f"http://{worker.host}:{listener.getsockname()[1]}")
     # `_serve`, since `serve` takes the signals for itself: they are ours.
     return server, asyncio.create_task(server._serve(sockets=[listener]), name="health")  # noqa: SLF001

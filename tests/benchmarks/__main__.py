@@ -6,6 +6,7 @@ processor time tells more than the rate.
 """
 
 import argparse
+import logging
 import os
 import statistics
 import tempfile
@@ -297,6 +298,7 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := [name for name in asked.parts if name not in PARTS]:
         parser.error(f"there is no part {unknown[0]}: choose from {', '.join(PARTS)}")
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the client's, while a topic is being made
     kind = os.environ.get("TEST_STACK", "embedded")
     with (
         checkout(asked.at) as base,

@@ -323,6 +323,26 @@ async def test_scaling_under_load(place: Place, lanes: int) -> None:
     assert all(ok for seen in observers for ok in seen.acks)
 
 
+async def test_an_idle_consumer_asks_seldom(place: Place) -> None:
+    """Where nothing comes, a fetch waits at the broker for a second; what comes then is handed out at once, all of it.
+
+    While there is work, it waits for as short as before: a slow batch must not make a busy partition wait.
+    """
+    handler = Collector()
+    edge = await place.started(handler, lanes=2)
+    consumers = [lane._subscriber.consumer for lane in edge.lanes]
+
+    def waits() -> set[int]:
+        return {consumer._fetcher._fetch_max_wait_ms for consumer in consumers if consumer is not None}
+
+    await until(lambda: waits() == {1000})
+    for number in range(PARTITIONS):
+        await place.send([b"1"] * 10, partition=number)
+    await until(lambda: len(handler.records) == 10 * PARTITIONS)
+    assert waits() == {50}
+    await until(lambda: waits() == {1000})
+
+
 async def test_stop_finishes_running_batch(place: Place) -> None:
     """Stopping lets the running batch end and be acknowledged; the group need not wait for a session to expire."""
     await place.send([b"1", b"2"])

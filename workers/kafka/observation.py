@@ -120,9 +120,14 @@ class PartitionHealth:
     @property
     def lag(self) -> int:
         """Records that are not decided yet."""
-        if self.next_offset is None or self.end_offset is None:
-            return 0
-        return max(0, self.end_offset - self.next_offset)
+        return lag_of(self.next_offset, self.end_offset)
+
+
+def lag_of(next_offset: int | None, end_offset: int | None) -> int:
+    """Count the records that are not decided yet; 0 where it is not known."""
+    if next_offset is None or end_offset is None:
+        return 0
+    return max(0, end_offset - next_offset)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, cast
 
@@ -47,7 +47,7 @@ from workers.fault_points import FaultPoints
 from workers.kafka import turns
 from workers.kafka.acks import ACK_TIMEOUT_S, Acks
 from workers.kafka.connection import Backoff
-from workers.kafka.observation import EdgeObserver, PartitionHealth
+from workers.kafka.observation import EdgeObserver, PartitionHealth, lag_of
 from workers.kafka.reach import Reach
 from workers.kafka.records import LogRecord
 from workers.ports import BatchHandler, Position, Progress, StreamHandler
@@ -70,6 +70,8 @@ CANCEL_TIMEOUT_S: Final = 2.0  # for a cancelled handler to roll back
 _CLOSE_TIMEOUT_S: Final = 5.0  # for leaving the group and closing sockets
 _LAG_EVERY_S: Final = 1.0
 _ASK_ENDS_TIMEOUT_S: Final = 1.0
+_FETCHED_LATELY_S: Final = 2.0
+"""Twice as long as an idle fetch waits at the broker."""
 _LOOK_EVERY_S: Final = 0.02  # while waiting for what is fetched of a topic that is gone
 _BROKER_AWAY_AFTER_S: Final = 2.0  # without an answer to a fetch: then waiting is all that can be done
 _SILENT_AFTER_S: Final = 60.0
@@ -83,7 +85,8 @@ class Consumption:
     """How to consume. Sizes that nobody should need to change, times that a deployment may.
 
     `fetch_max_wait_s` is short on purpose: aiokafka has one fetch under way for each broker and leaves out partitions
-    whose records still wait, so behind a slow batch a busy partition waits for the idle ones' long poll to end.
+    whose records still wait, so behind a slow batch a busy partition waits for the idle ones' long poll to end. Where
+    there is nothing at all, the broker may wait for longer (`idle_fetch_wait_s`): what comes then is sent at once.
     `partition_fetch_bytes` are several batches' worth, so that the buffer is not dry after each; it bounds memory, too
     (times the partitions of this worker).
     """
@@ -92,6 +95,7 @@ class Consumption:
     group_id: str
     max_records: int = 500
     fetch_max_wait_s: float = 0.05
+    idle_fetch_wait_s: float = 1.0
     partition_fetch_bytes: int = 1024 * 1024
     session_timeout_s: float = 10.0
     heartbeat_interval_s: float = 0.5
@@ -168,6 +172,7 @@ class BatchFlow:
             return ()
         self._fetch_errors.reset()
         self._polled_at = self._clock()
+        self._pace_fetches(consumer, is_idle=not fetched and not self._has_work)
         self._fetched_in = self._assignment
         self._spans = {tuple(of): (records[0].offset, records[-1].offset + 1) for of, records in fetched.items()}
         self._reach.handed(self._spans)
@@ -274,23 +279,30 @@ class BatchFlow:
             state = consumer._subscription.subscription.assignment.state_value(partition)  # noqa: SLF001
             in_hand = self._first_in_hand(position)
             fetched_at_ms = state.timestamp
-            health = PartitionHealth(
-                position=position,
-                next_offset=state._position if in_hand is None else in_hand,  # noqa: SLF001
-                end_offset=state.highwater if state.lso is None else state.lso,
-                held=0 if state.lso is None else max(0, (state.highwater or 0) - state.lso),
-                stuck_s=now - self._progress_at.get(position, now),
-                fetched_s=None if fetched_at_ms is None else max(0.0, wall_ms - fetched_at_ms) / 1000,
+            next_offset = state._position if in_hand is None else in_hand  # noqa: SLF001
+            end_offset = state.highwater if state.lso is None else state.lso
+            found.append(
+                PartitionHealth(
+                    position=position,
+                    next_offset=next_offset,
+                    end_offset=end_offset,
+                    held=0 if state.lso is None else max(0, (state.highwater or 0) - state.lso),
+                    stuck_s=now - self._progress_at.get(position, now) if lag_of(next_offset, end_offset) else 0.0,
+                    fetched_s=None if fetched_at_ms is None else max(0.0, wall_ms - fetched_at_ms) / 1000,
+                )
             )
-            found.append(health if health.lag else _not_stuck(health))
         return tuple(found)
 
     async def note_ends(self, consumer: AIOKafkaConsumer) -> None:
-        """Note how far the log goes by now. The broker is asked: behind a slow batch nothing is fetched that tells."""
+        """Note how far the log goes by now. The broker is asked: behind a slow batch nothing is fetched that tells.
+
+        Not where all is decided, and fetches are answered: what comes is sent at once, and has told of itself.
+        """
         asked: Mapping[TopicPartition, int] = {}
-        with suppress(TimeoutError, KafkaError):
-            async with asyncio.timeout(_ASK_ENDS_TIMEOUT_S):
-                asked = await consumer.end_offsets(consumer.assignment())
+        if self._has_work or not all(map(_is_up_to_date, self.partitions(consumer))):
+            with suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(_ASK_ENDS_TIMEOUT_S):
+                    asked = await consumer.end_offsets(consumer.assignment())
         for health in self.partitions(consumer):
             end = asked.get(TopicPartition(*health.position), health.end_offset)
             self._reach.goes_to(health.position, health.next_offset, end)
@@ -345,6 +357,11 @@ class BatchFlow:
                 _log.error("offset_of_another_topic", partition=partition.partition, offset=known.offset)
                 _start_over(consumer, partition)
         self._unverified -= asked
+
+    def _pace_fetches(self, consumer: AIOKafkaConsumer, *, is_idle: bool) -> None:
+        """Let the next fetches wait at the broker as long as they may."""
+        wait_s = self._consumption.idle_fetch_wait_s if is_idle else self._consumption.fetch_max_wait_s
+        consumer._fetcher._fetch_max_wait_ms = int(wait_s * 1000)  # noqa: SLF001 - aiokafka has it fixed, and reads it anew
 
     def _lost(self, position: Position, first: int, end: int) -> None:
         """Tell of records that went before anybody read them."""
@@ -590,8 +607,8 @@ def _verdict(spans: Mapping[Position, tuple[int, int]], progress: Progress) -> _
     return _Verdict(decided, undecided, left, progress.retry_after_s or (0.0 if decided else NO_PROGRESS_WAIT_S))
 
 
-def _not_stuck(health: PartitionHealth) -> PartitionHealth:
-    return replace(health, stuck_s=0.0)
+def _is_up_to_date(health: PartitionHealth) -> bool:
+    return not health.lag and health.fetched_s is not None and health.fetched_s <= _FETCHED_LATELY_S
 
 
 def _holds_any(consumer: AIOKafkaConsumer, fetched: list[Any]) -> bool:
