@@ -72,6 +72,11 @@ class CustomerSearch:
     after: After | None = None
 
     @property
+    def filters(self) -> tuple[str | None, str | None, bool | None]:
+        """Name the list that this is a page of."""
+        return self.name_contains, self.email_contains, self.is_active
+
+    @property
     def is_filtered(self) -> bool:
         """Tell whether anything narrows the list."""
         return self.has_text or self.is_active is not None
@@ -89,8 +94,8 @@ class CustomerReader(Protocol):
         """Find living customers; one statement, however many are asked for."""
         ...
 
-    async def search(self, search: CustomerSearch) -> Found[Customer] | TooMuch:
-        """Find a page of living customers, newest first, ties by id."""
+    async def search(self, searches: Sequence[CustomerSearch]) -> Sequence[Found[Customer] | TooMuch]:
+        """Find pages of living customers, newest first, ties by id; the first ones where all would take long."""
         ...
 
     async def count_active(self) -> int:

@@ -4,7 +4,7 @@ import base64
 import binascii
 import hashlib
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, Protocol, TypeVar
@@ -26,6 +26,9 @@ class Listed(Protocol):
 
 
 T = TypeVar("T", bound=Listed)
+Q = TypeVar("Q")
+W = TypeVar("W")
+F = TypeVar("F")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -111,3 +114,34 @@ def show_page(
         cursor_of((found.items[-1].created_at, found.items[-1].id), filters) if found.has_more else None,
     )
     return Success(listed(resource, page_data))
+
+
+async def answer_pages(
+    queries: Sequence[Q],
+    read: Callable[[Q], W],
+    find: Callable[[Sequence[W]], Awaitable[Sequence[F]]],
+    show: Callable[[Q, F], Result],
+) -> Sequence[Result]:
+    """Answer queries for pages, in their order, as far as `find` gets with what `read` makes of them.
+
+    422 for one whose cursor `read` refuses.
+    """
+    wanted: list[W | Failure] = []
+    for query in queries:
+        try:
+            wanted.append(read(query))
+        except ValidationFailedError as error:
+            wanted.append(Failure(error))
+    sought = [one for one in wanted if not isinstance(one, Failure)]
+    pages = await find(sought) if sought else ()
+    answers: list[Result] = []
+    found = iter(pages)
+    for query, one in zip(queries, wanted, strict=True):
+        if isinstance(one, Failure):
+            answers.append(one)
+            continue
+        page = next(found, None)
+        if page is None:
+            break
+        answers.append(show(query, page))
+    return answers

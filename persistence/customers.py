@@ -18,7 +18,17 @@ from persistence.engine import Connection, connected
 from persistence.faults import StaleReadError
 from persistence.identity_map import IdentityMap, Journal
 from persistence.like import contains
-from persistence.page_rows import after_arguments, bounded, found, older
+from persistence.page_rows import (
+    COUNT_BOUND,
+    SLICED,
+    after_arguments,
+    bounded,
+    find_pages,
+    found_by_number,
+    older,
+    slice_arguments,
+    slices,
+)
 from persistence.rowset import RowSet
 from persistence.stale_keys import ANY_NAME_OR_EMAIL, refolded, stale
 
@@ -239,41 +249,65 @@ _WALK: Final = f"""
 select {_COLUMNS} from customers
 where deleted_at is null and ($1::uuid is null or id > $1::uuid) order by id limit 1000"""
 _HEAD: Final = ("total", "id", "name", "email", "is_active", "version", "created_at", "updated_at")
-COUNT_BOUND: Final = 1000
-"""Filtered lists are counted up to here; beyond it their total_count is null."""
 
 
-def _searching(search: CustomerSearch, *, any_stale: bool) -> tuple[Any, ...]:
-    """Write the statement that finds a page and its count, with its arguments."""
-    where = ["deleted_at is null"]
-    args: list[object] = []
-    for column, needle in (("name_key", search.name_contains), ("email_key", search.email_contains)):
+def _searching(searches: Sequence[CustomerSearch], *, any_stale: bool) -> tuple[Any, ...]:
+    """Write the statement that finds pages of one list, or the page after a row, with its count and its arguments."""
+    search = searches[0]
+    where = ["c.deleted_at is null"]
+    needles: list[object] = []
+    first = 4 if search.after is None else 1
+    for column, needle in (("c.name_key", search.name_contains), ("c.email_key", search.email_contains)):
         if needle is not None:
-            args.append(contains(needle))
-            where.append(_containing(column, f"${len(args)}") if any_stale else f"{column} like ${len(args)}")
+            place = f"${first + len(needles)}"
+            needles.append(contains(needle))
+            where.append(_containing(column, place) if any_stale else f"{column} like {place}")
     if search.is_active is not None:
-        args.append(search.is_active)
-        where.append(f"is_active = ${len(args)}")
-    matching = " and ".join(where)
-    counting = (
-        f"select count(*) from (select 1 from customers where {matching} limit {COUNT_BOUND + 1}) counted"
-        if search.is_filtered
-        else f"select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.CUSTOMERS}'"
+        needles.append(search.is_active)
+        where.append(f"c.is_active = ${first + len(needles) - 1}")
+    matching = "customers c where " + " and ".join(where)
+    if search.after is None:
+        return _by_offset(matching, is_filtered=search.is_filtered), *_slices_of(searches), *needles
+    return (
+        _after(matching, len(needles), is_filtered=search.is_filtered),
+        *needles,
+        *after_arguments(search.after),
+        search.limit + 1,
     )
-    page = matching
-    if search.after is not None:
-        page += f" and {older('created_at, id', len(args) + 1)}"
-        args += after_arguments(search.after)
-    args += [search.limit + 1, search.offset]
-    statement = bounded(
+
+
+def _slices_of(searches: Sequence[CustomerSearch]) -> tuple[object, ...]:
+    pages = [(one.limit, one.offset) for one in searches]
+    return slice_arguments(pages, is_filtered=searches[0].is_filtered)
+
+
+_ALL: Final = f"(select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.CUSTOMERS}')"
+
+
+def _by_offset(matching: str, *, is_filtered: bool) -> str:
+    total = "(select count(*) from hits)" if is_filtered else _ALL
+    return slices(matching, "c", 3) + bounded(
         f"""
-        select total, page.* from ({counting}) as t(total) left join (
-          select {_COLUMNS} from customers where {page}
-          order by created_at desc, id desc limit ${len(args) - 1} offset ${len(args)}) page on true""",
+        select w.number, {total} as total, c.* from {SLICED}
+        left join lateral (select {_COLUMNS} from customers where id = page.id offset 0) as c on true""",
         _HEAD,
         "preferences",
+        by="number",
     )
-    return statement, *args
+
+
+def _after(matching: str, needles: int, *, is_filtered: bool) -> str:
+    total = f"(select count(*) from (select from {matching} limit {COUNT_BOUND + 1}) as counted)"
+    return bounded(
+        f"""
+        select 1 as number, {total if is_filtered else _ALL} as total, page.* from (values (1)) as one
+        left join lateral (
+          select {_COLUMNS} from {matching} and {older("c.created_at, c.id", needles + 1)}
+          order by c.created_at desc, c.id desc limit ${needles + 3}::bigint) as page on true""",
+        _HEAD,
+        "preferences",
+        by="number",
+    )
 
 
 class CustomerTable:
@@ -288,14 +322,21 @@ class CustomerTable:
             rows = await connection.fetch(_GET, list(set(customer_ids)))
         return {row["id"]: _customer(row) for row in rows}
 
-    async def search(self, search: CustomerSearch) -> Found[Customer] | TooMuch:
-        """Find a page, newest first; the page and its count are of one snapshot."""
-        async with connected(self._engine) as connection:
-            any_stale = search.has_text and await connection.fetchval(_SEARCH_STALE)
-            rows = await connection.fetch(*_searching(search, any_stale=any_stale))
-        total = rows[0]["total"]
-        is_known = not search.is_filtered or total <= COUNT_BOUND
-        return found(rows, search.limit, total if is_known else None, _customer)
+    async def search(self, searches: Sequence[CustomerSearch]) -> Sequence[Found[Customer] | TooMuch]:
+        """Find pages, newest first; a page and its count are of one snapshot, as are pages of the same filters."""
+        any_stale: bool | None = None
+
+        async def find(
+            connection: Connection, alike: Sequence[CustomerSearch]
+        ) -> tuple[Sequence[Found[Customer] | TooMuch], int]:
+            nonlocal any_stale
+            if any_stale is None and alike[0].has_text:
+                any_stale = await connection.fetchval(_SEARCH_STALE)
+            rows = await connection.fetch(*_searching(alike, any_stale=bool(any_stale)))
+            sizes = [one.limit for one in alike]
+            return found_by_number(rows, sizes, _customer, is_filtered=alike[0].is_filtered)
+
+        return await find_pages(self._engine, searches, lambda one: one.filters if one.after is None else None, find)
 
     async def count_active(self) -> int:
         """Count living, active customers by their counter."""

@@ -27,7 +27,17 @@ from handlers.product_size import MAX_SHOWN_BYTES
 from persistence import counters
 from persistence.engine import Connection, Engine, connected, transaction
 from persistence.like import contains
-from persistence.page_rows import after_arguments, bounded, found, older
+from persistence.page_rows import (
+    COUNT_BOUND,
+    SLICED,
+    after_arguments,
+    bounded,
+    find_pages,
+    found_by_number,
+    older,
+    slice_arguments,
+    slices,
+)
 from persistence.phases import (
     PRODUCT_CATALOG,
     CatalogueColumns,
@@ -40,8 +50,6 @@ from persistence.phases import (
 from persistence.product_sizes import ProductMovedError, keep, measure
 from persistence.products import KNOWN_BYTES, RULES, RULES_ORDER, product_columns, product_of, rule_sets_of
 
-COUNT_BOUND: Final = 1000
-"""Filtered lists are counted up to here; beyond it their total_count is null."""
 SAMPLED_ONE_IN: Final = 64
 """How often a read of products compares both columns of the catalogue."""
 
@@ -185,55 +193,83 @@ _HEAD: Final = (
     "total",
 )
 
+Statement = Callable[[CatalogueColumns], str]
+"""A statement, once it is known which columns hold the catalogue."""
 
-def page_of_products(condition: str, total: str, after: str = "") -> Callable[[CatalogueColumns], str]:
-    """Write the statement of a page, newest first: $1 rows after $2 others, with the count of what meets the condition.
 
-    What is passed over is looked at in an index alone where one has all of it; rows are read for the page.
+def _page_of_products(total: str, ids: str) -> Statement:
+    """Write the statement of pages, where `ids` gives `number` and `page.id` of their rows.
+
+    What is passed over is looked at in an index alone where one has all of it; rows are read for the pages.
     """
 
     def rows(columns: CatalogueColumns) -> str:
         return f"""
-select counted.total, {_columns(columns)}
-from ({total}) as counted(total)
+select w.number, ({total}) as total, {_PHASE}, p.* from {ids}
 left join lateral (
-  select n.id from products n where {condition} {after}
-  order by n.created_at desc, n.id desc limit $1 offset $2) page on true
-left join products p on p.id = page.id"""
+  select {product_columns(f"p.{columns.read}::text")} from products p where p.id = page.id offset 0) as p on true"""
 
-    return lambda columns: bounded(rows(columns), _HEAD, "catalog")
-
-
-def _bounded_count(condition: str) -> str:
-    return f"select count(*) from (select from products n where {condition} limit {COUNT_BOUND + 1}) as bounded"
+    return lambda columns: bounded(rows(columns), _HEAD, "catalog", by="number")
 
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """The statements of a list: of its pages by number, and of those after a row. What they filter by begins at $3."""
+    """The statements of a list: of its pages by number, and of the one after a row.
 
-    by_number: Callable[[CatalogueColumns], str]
-    after: Callable[[CatalogueColumns], str]
-    is_filtered: bool
+    What they filter by begins at $4; the `condition` speaks of it as `{0}` and `{1}`.
+    """
 
+    condition: str | None = None
 
-def _listing(condition: str | None, arguments: int) -> _Listing:
-    meets = condition or "true"
-    total = _bounded_count(condition) if condition is not None else _ALL
-    after = f"and {older('n.created_at, n.id', arguments + 3)}"
-    return _Listing(
-        page_of_products(meets, total), page_of_products(meets, total, after), is_filtered=condition is not None
-    )
+    @property
+    def is_filtered(self) -> bool:
+        return self.condition is not None
+
+    def _meeting(self, first: int) -> str:
+        condition = (self.condition or "true").format(*(f"${first + place}" for place in range(2)))
+        return f"products n where {condition}"
+
+    def by_number(self, columns: CatalogueColumns) -> str:
+        """Several pages: the arguments of `slice_arguments`, then the filters."""
+        total = "select count(*) from hits" if self.is_filtered else _ALL
+        return slices(self._meeting(4), "n", 3) + _page_of_products(total, SLICED)(columns)
+
+    def after(self, columns: CatalogueColumns) -> str:
+        """One page: its size, the arguments of `older`, then the filters."""
+        meeting = self._meeting(4)
+        counted = f"select count(*) from (select from {meeting} limit {COUNT_BOUND + 1}) as counted"
+        ids = f"""(values (1)) as w(number)
+left join lateral (
+  select n.id from {meeting} and {older("n.created_at, n.id", 2)}
+  order by n.created_at desc, n.id desc limit $1::bigint) as page on true"""
+        return _page_of_products(counted if self.is_filtered else _ALL, ids)(columns)
 
 
 _IN_FORCE: Final = """exists (
     select from product_versions v
-    where v.product_id = n.id and daterange(v.start_date, v.end_date, '[]') && daterange($3, $4, '[]'))"""
+    where v.product_id = n.id and daterange(v.start_date, v.end_date, '[]') && daterange({0}, {1}, '[]'))"""
 
-LIST: Final = _listing(None, 0)
-LIST_OF_CATEGORY: Final = _listing("n.category = $3", 1)
-LIST_IN_FORCE: Final = _listing(_IN_FORCE, 2)
-SEARCH: Final = _listing("n.mnemonic like $3", 1)
+LIST: Final = _Listing()
+LIST_OF_CATEGORY: Final = _Listing("n.category = {0}")
+LIST_IN_FORCE: Final = _Listing(_IN_FORCE)
+SEARCH: Final = _Listing("n.mnemonic like {0}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A page of a list, and what that filters by."""
+
+    listing: _Listing
+    filters: tuple[object, ...]
+    size: int
+    offset: int
+    after: After | None
+
+
+def _list_of(page: ProductPage) -> tuple[_Listing, tuple[object, ...]]:
+    if page.days is not None:
+        return LIST_IN_FORCE, page.days
+    return (LIST_OF_CATEGORY, (page.category,)) if page.category is not None else (LIST, ())
 
 
 class ProductTable:
@@ -296,29 +332,39 @@ class ProductTable:
             rows = await self._reads.fetch(connection, _detail_alone, product_id)
         return ProductDetail(product_of(rows[0]), _versions(rows[0]["versions"])) if rows else None
 
-    async def list_page(self, page: ProductPage) -> Found[Product] | TooMuch:
-        """Find a page, newest first; the page and its count are of one snapshot."""
-        if page.days is not None:
-            return await self._page(LIST_IN_FORCE, page.page_size, page.offset, page.after, page.days)
-        if page.category is not None:
-            return await self._page(LIST_OF_CATEGORY, page.page_size, page.offset, page.after, [page.category])
-        return await self._page(LIST, page.page_size, page.offset, page.after)
+    async def list_pages(self, pages: Sequence[ProductPage]) -> Sequence[Found[Product] | TooMuch]:
+        """Find pages, newest first; a page and its count are of one snapshot, as are pages of the same list."""
+        return await self._pages([_Page(*_list_of(one), one.page_size, one.offset, one.after) for one in pages])
 
-    async def search(self, search: ProductSearch) -> Found[Product] | TooMuch:
-        """Find a page by a part of the mnemonic, newest first."""
-        if search.mnemonic_contains is None:
-            return await self._page(LIST, search.limit, search.offset, search.after)
-        needle = contains(search.mnemonic_contains)
-        return await self._page(SEARCH, search.limit, search.offset, search.after, [needle])
+    async def search(self, searches: Sequence[ProductSearch]) -> Sequence[Found[Product] | TooMuch]:
+        """Find pages by a part of the mnemonic, newest first."""
+        return await self._pages(
+            [
+                _Page(LIST, (), one.limit, one.offset, one.after)
+                if one.mnemonic_contains is None
+                else _Page(SEARCH, (contains(one.mnemonic_contains),), one.limit, one.offset, one.after)
+                for one in searches
+            ]
+        )
 
-    async def _page(
-        self, listing: _Listing, size: int, offset: int, after: After | None, args: Sequence[object] = ()
-    ) -> Found[Product] | TooMuch:
-        statement = listing.by_number if after is None else listing.after
-        async with connected(self._engine) as connection:
-            rows = await self._reads.fetch(connection, statement, size + 1, offset, *args, *after_arguments(after))
-        total = int(rows[0]["total"])
-        return found(rows, size, None if listing.is_filtered and total > COUNT_BOUND else total, product_of)
+    async def _pages(self, pages: Sequence["_Page"]) -> Sequence[Found[Product] | TooMuch]:
+        async def find(
+            connection: Connection, alike: Sequence[_Page]
+        ) -> tuple[Sequence[Found[Product] | TooMuch], int]:
+            one, listing = alike[0], alike[0].listing
+            if one.after is not None:
+                arguments = (one.size + 1, *after_arguments(one.after))
+                rows = await self._reads.fetch(connection, listing.after, *arguments, *one.filters)
+            else:
+                arguments = slice_arguments(
+                    [(page.size, page.offset) for page in alike], is_filtered=listing.is_filtered
+                )
+                rows = await self._reads.fetch(connection, listing.by_number, *arguments, *one.filters)
+            return found_by_number(rows, [page.size for page in alike], product_of, is_filtered=listing.is_filtered)
+
+        return await find_pages(
+            self._engine, pages, lambda one: (one.listing, one.filters) if one.after is None else None, find
+        )
 
     async def rules_of(self, mnemonics: Sequence[str]) -> dict[str, RuleSet]:
         """Return the rules of products, with the version that they came with; one statement."""

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 from contracts.customers import RESOURCE, GetCustomer, SearchCustomers
 from contracts.envelope import retrieved
-from contracts.errors import ValidationFailedError
 from contracts.text import fold_key
-from handlers.context import Context
-from handlers.customer import CustomerSearch, customer_not_found, customer_result
-from handlers.page import read_cursor, show_page
+from handlers.customer import Customer, CustomerSearch, customer_not_found, customer_result
+from handlers.page import Found, TooMuch, answer_pages, read_cursor, show_page
 from handlers.queries.asked import Asked
 from handlers.readers import Readers
 from handlers.result import Failure, Result, Success
@@ -25,17 +23,23 @@ async def get_customers(asked: Sequence[Asked[GetCustomer]], readers: Readers) -
     ]
 
 
-async def search_customers(query: SearchCustomers, readers: Readers, _: Context) -> Result:
+async def search_customers(asked: Sequence[Asked[SearchCustomers]], readers: Readers) -> Sequence[Result]:
     """200 a page of living customers, newest first; 422 for a cursor that is not of this search."""
+    return await answer_pages([one.query for one in asked], _search_of, readers.customers.search, _show)
+
+
+def _filters(query: SearchCustomers) -> tuple[str, str | None, str | None, bool | None]:
     name = fold_key(query.name_contains) if query.name_contains is not None else None
     email = fold_key(query.email_contains) if query.email_contains is not None else None
-    filters = ["customers", name, email, query.is_active]
-    try:
-        after = read_cursor(query.cursor, filters) if query.cursor is not None else None
-    except ValidationFailedError as error:
-        return Failure(error)
-    found = await readers.customers.search(
-        CustomerSearch(name, email, query.is_active, query.limit, 0 if after else query.offset, after)
-    )
-    page = None if after else query.offset // query.limit + 1
-    return show_page(RESOURCE, found, customer_result, filters, page_size=query.limit, page=page)
+    return "customers", name, email, query.is_active
+
+
+def _search_of(query: SearchCustomers) -> CustomerSearch:
+    _, name, email, is_active = filters = _filters(query)
+    after = read_cursor(query.cursor, filters) if query.cursor is not None else None
+    return CustomerSearch(name, email, is_active, query.limit, 0 if after else query.offset, after)
+
+
+def _show(query: SearchCustomers, found: Found[Customer] | TooMuch) -> Result:
+    page = query.offset // query.limit + 1 if query.cursor is None else None
+    return show_page(RESOURCE, found, customer_result, _filters(query), page_size=query.limit, page=page)

@@ -8,7 +8,7 @@ from typing import Final
 import orjson
 
 from contracts.envelope import retrieved
-from contracts.errors import QueryTooExpensiveError, ValidationFailedError
+from contracts.errors import QueryTooExpensiveError
 from contracts.products import (
     RESOURCE,
     FindProductsForDateRange,
@@ -20,11 +20,11 @@ from contracts.products import (
     ValidateProductData,
     ViolationResult,
 )
-from handlers.context import Context
-from handlers.page import read_cursor, show_page
+from handlers.page import After, Found, TooMuch, answer_pages, read_cursor, show_page
 from handlers.product import (
     PRODUCT_SPACE,
     OversizedProduct,
+    Product,
     ProductPage,
     ProductSearch,
     Shown,
@@ -130,47 +130,75 @@ def _answer(query: GetProduct, body: bytes | OversizedProduct | None) -> Result:
     return Failure(product_id_not_found(query.product_id or ""))
 
 
-async def list_products(query: ListProducts, readers: Readers, _: Context) -> Result:
+async def list_products(asked: Sequence[Asked[ListProducts]], readers: Readers) -> Sequence[Result]:
     """200 a page of products, newest first; 422 for a cursor that is not of this list."""
-    return await _page(query, ["list_products", query.category], readers, category=query.category)
+    return await answer_pages([one.query for one in asked], _list_of, readers.products.list_pages, _show_list)
 
 
-async def find_products_for_date_range(query: FindProductsForDateRange, readers: Readers, _: Context) -> Result:
+def _list_of(query: ListProducts) -> ProductPage:
+    after = _after(query, _list_filters(query))
+    return ProductPage(query.page, query.page_size, query.category, None, after)
+
+
+def _list_filters(query: ListProducts) -> object:
+    return ["list_products", query.category]
+
+
+def _show_list(query: ListProducts, found: Found[Product] | TooMuch) -> Result:
+    return _show(query, found, _list_filters(query))
+
+
+async def find_products_for_date_range(
+    asked: Sequence[Asked[FindProductsForDateRange]], readers: Readers
+) -> Sequence[Result]:
     """200 a page of the products that have a version in force on any day of the range, newest first; 422."""
-    days = query.start_date, query.end_date
-    return await _page(query, ["find_products_for_date_range", *days], readers, days=days)
+    return await answer_pages([one.query for one in asked], _range_of, readers.products.list_pages, _show_range)
 
 
-async def _page(
-    query: ListProducts | FindProductsForDateRange,
-    filters: object,
-    readers: Readers,
-    *,
-    category: str | None = None,
-    days: tuple[date, date] | None = None,
-) -> Result:
-    try:
-        after = read_cursor(query.cursor, filters) if query.cursor is not None else None
-    except ValidationFailedError as error:
-        return Failure(error)
-    found = await readers.products.list_page(ProductPage(query.page, query.page_size, category, days, after))
-    page = query.page if after is None else None
+def _range_of(query: FindProductsForDateRange) -> ProductPage:
+    after = _after(query, _range_filters(query))
+    return ProductPage(query.page, query.page_size, None, (query.start_date, query.end_date), after)
+
+
+def _range_filters(query: FindProductsForDateRange) -> object:
+    return ["find_products_for_date_range", query.start_date, query.end_date]
+
+
+def _show_range(query: FindProductsForDateRange, found: Found[Product] | TooMuch) -> Result:
+    return _show(query, found, _range_filters(query))
+
+
+def _after(query: ListProducts | FindProductsForDateRange | SearchProducts, filters: object) -> After | None:
+    return read_cursor(query.cursor, filters) if query.cursor is not None else None
+
+
+def _show(query: ListProducts | FindProductsForDateRange, found: Found[Product] | TooMuch, filters: object) -> Result:
+    page = query.page if query.cursor is None else None
     return show_page(RESOURCE, found, product_result, filters, page_size=query.page_size, page=page)
 
 
-async def search_products(query: SearchProducts, readers: Readers, _: Context) -> Result:
+async def search_products(asked: Sequence[Asked[SearchProducts]], readers: Readers) -> Sequence[Result]:
     """200 a page of products, newest first; 422 for a cursor that is not of this search. Case does not matter."""
+    return await answer_pages([one.query for one in asked], _search_of, readers.products.search, _show_search)
+
+
+def _search_of(query: SearchProducts) -> ProductSearch:
+    after = _after(query, _search_filters(query))
+    return ProductSearch(_needle(query), query.limit, 0 if after else query.offset, after)
+
+
+def _needle(query: SearchProducts) -> str | None:
     needle = query.mnemonic_contains
-    if needle is not None and needle.isascii():
-        needle = needle.upper()
-    filters = ["products", needle]
-    try:
-        after = read_cursor(query.cursor, filters) if query.cursor is not None else None
-    except ValidationFailedError as error:
-        return Failure(error)
-    found = await readers.products.search(ProductSearch(needle, query.limit, 0 if after else query.offset, after))
-    page = None if after else query.offset // query.limit + 1
-    return show_page(RESOURCE, found, product_result, filters, page_size=query.limit, page=page)
+    return needle.upper() if needle is not None and needle.isascii() else needle
+
+
+def _search_filters(query: SearchProducts) -> object:
+    return ["products", _needle(query)]
+
+
+def _show_search(query: SearchProducts, found: Found[Product] | TooMuch) -> Result:
+    page = query.offset // query.limit + 1 if query.cursor is None else None
+    return show_page(RESOURCE, found, product_result, _search_filters(query), page_size=query.limit, page=page)
 
 
 async def validate_product_data(asked: Sequence[Asked[ValidateProductData]], readers: Readers) -> Sequence[Result]:
@@ -187,7 +215,7 @@ async def validate_product_data(asked: Sequence[Asked[ValidateProductData]], rea
         if known is None:
             answers.append(Failure(product_not_found(mnemonic)))
             continue
-        on = one.query.on_date or one.context.now.astimezone(UTC).date()
+        on = day_of(one)
         spending = Spending()
         try:
             verdicts = await readers.rule_book.check(known, one.query.data, on, spending)
@@ -201,6 +229,11 @@ async def validate_product_data(asked: Sequence[Asked[ValidateProductData]], rea
         if left_s <= 0:
             break
     return answers
+
+
+def day_of(asked: Asked[ValidateProductData]) -> date:
+    """Say on which day data are checked: the one that is asked for, or that on which the broker stamped the query."""
+    return asked.query.on_date or asked.context.now.astimezone(UTC).date()
 
 
 def _too_expensive(mnemonic: str, error: TooExpensiveError) -> QueryTooExpensiveError:

@@ -50,8 +50,11 @@ class InMemoryCustomerReader:
         """Find living customers."""
         return {one: self._customers.rows[one] for one in customer_ids if one in self._customers.rows}
 
-    async def search(self, search: CustomerSearch) -> Found[Customer]:
-        """Find a page, newest first, ties by id."""
+    async def search(self, searches: Sequence[CustomerSearch]) -> Sequence[Found[Customer]]:
+        """Find pages, newest first, ties by id."""
+        return [self._search(search) for search in searches]
+
+    def _search(self, search: CustomerSearch) -> Found[Customer]:
         found = [
             one
             for one in self._customers.rows.values()

@@ -132,8 +132,11 @@ class InMemoryProductReader:
         """Find products by id."""
         return {one.id: self._detail(one) for one in self._products.rows.values() if one.id in set(product_ids)}
 
-    async def list_page(self, page: ProductPage) -> Found[Product]:
-        """Find a page, newest first, ties by id."""
+    async def list_pages(self, pages: Sequence[ProductPage]) -> Sequence[Found[Product]]:
+        """Find pages, newest first, ties by id."""
+        return [self._list_page(page) for page in pages]
+
+    def _list_page(self, page: ProductPage) -> Found[Product]:
         found = [
             one
             for one in self._products.rows.values()
@@ -151,8 +154,11 @@ class InMemoryProductReader:
             for version in self._products.versions.get(product.id, ())
         )
 
-    async def search(self, search: ProductSearch) -> Found[Product]:
-        """Find a page by a part of the mnemonic, newest first, ties by id."""
+    async def search(self, searches: Sequence[ProductSearch]) -> Sequence[Found[Product]]:
+        """Find pages by a part of the mnemonic, newest first, ties by id."""
+        return [self._search(search) for search in searches]
+
+    def _search(self, search: ProductSearch) -> Found[Product]:
         needle = search.mnemonic_contains
         found = [one for one in self._products.rows.values() if (needle or "") in one.mnemonic]
         return _page(found, search.limit, search.offset, search.after, is_filtered=needle is not None)

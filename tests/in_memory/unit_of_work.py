@@ -84,7 +84,9 @@ def shown(result: Result | Exception) -> Answer:
 
 
 class Catalogue(Protocol):
-    """A catalogue, whatever remembers it."""
+    """A catalogue, whatever remembers it; `readers` are what its queries read from."""
+
+    readers: Any
 
     async def apply(self, *commands: Asking) -> list[Answer]:
         """Apply commands as one batch, in order; their envelopes."""

@@ -1,17 +1,21 @@
 """Pages of every list, in memory and in Postgres: what a cursor leads to, how far a number does, how large they get."""
 
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import pytest
 
+from handlers.queries import QUERIES
+from handlers.queries.asked import Asked
+from handlers.result import Result
 from persistence.engine import PoolSettings, connected, create_engine
 from persistence.page_rows import MOST_BYTES
 from persistence.phases import Phase, catalogue_columns
 from persistence.product_queries import LIST
-from tests.in_memory.unit_of_work import Asking, Catalogue, InMemoryCatalogue
+from tests.batches import NOW, context
+from tests.in_memory.unit_of_work import Asking, Catalogue, InMemoryCatalogue, read, shown
 from tests.integration.postgres_catalogue import PostgresCatalogue
 from tests.integration.test_product_repository import add, create, statuses
 
@@ -223,10 +227,50 @@ async def test_a_page_is_loaded_as_far_as_it_may_fit(database_url: str) -> None:
         catalogue = PostgresCatalogue(engine)
         await catalogue.apply(*[create(f"P{number}", catalog={"x": "a" * 60_000}) for number in range(100)])
         async with connected(engine) as connection:
-            rows = await connection.fetch(LIST.by_number(catalogue_columns(Phase.EXPANDED)), 100, 0)
+            rows = await connection.fetch(LIST.by_number(catalogue_columns(Phase.EXPANDED)), [100], [0], 100)
         loaded = [len(row["catalog"]) for row in rows if row["catalog"] is not None]
         assert rows[0]["catalog"] is not None
         assert sum(loaded) <= MOST_BYTES + 60_100
         assert rows[-1]["running_bytes"] > 6_000_000
     finally:
         await engine.dispose()
+
+
+FILTERS: Final[Mapping[str, Sequence[Mapping[str, object]]]] = {
+    "list_products": [{}, {"category": "BOOKS"}, {"category": "NONE"}],
+    "search_products": [{}, {"mnemonic_contains": "1"}, {"mnemonic_contains": "%"}],
+    "find_products_for_date_range": [DAYS, {"start_date": "1999-01-01", "end_date": "1999-01-02"}],
+    "search_customers": [{}, {"name_contains": "name1"}, {"email_contains": "2", "is_active": True}],
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["list_products", "search_products", "find_products_for_date_range", "search_customers"]
+)
+async def test_pages_asked_for_at_once(catalogue: Catalogue, kind: str) -> None:
+    """Pages of several lists, near and far, equal ones, and after a row: each is what it is when asked for alone."""
+    for number in range(25):
+        name = f"P{number}"
+        listed = create(name, category=("BOOKS", "GAMES")[number % 2]), add(name, "1", "2024-01-01", "2024-12-31")
+        await catalogue.apply(*listed, customer(f"Name{number}"))
+    filters = FILTERS[kind]
+    by_page = kind in {"list_products", "find_products_for_date_range"}
+    size = "page_size" if by_page else "limit"
+    places: list[dict[str, object]] = [{"page": one} if by_page else {"offset": one} for one in (1, 2, 11, 400)]
+    payloads = [{**one, size: many, **place} for place in places for one in filters for many in (3, 7)]
+    alone = [await catalogue.ask(kind, payload) for payload in payloads]
+    cursors = [answer["data"]["next_cursor"] for answer in alone]
+    after = [
+        {name: value for name, value in payload.items() if name not in {"page", "offset"}} | {"cursor": cursor}
+        for payload, cursor in zip(payloads, cursors, strict=True)
+        if cursor is not None
+    ]
+    alone += [await catalogue.ask(kind, payload) for payload in after]
+    asked = [Asked(read((kind, payload)).payload, context(NOW)) for payload in [*payloads, *after]] * 2
+    results: list[Result] = []
+    while len(results) < len(asked):
+        more = await QUERIES[kind](asked[len(results) :], catalogue.readers)
+        assert more
+        results += more
+    assert [shown(result) for result in results] == alone * 2
+    assert any(answer["data"]["items"] for answer in alone)

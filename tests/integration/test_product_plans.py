@@ -74,15 +74,15 @@ async def test_products_with_versions(seeded: Engine, columns: CatalogueColumns,
 async def test_pages(seeded: Engine, columns: CatalogueColumns) -> None:
     """A page is read in the order of an index, without sorting what is not on it."""
     assert_by_index(
-        await plan(seeded, product_queries.LIST.by_number(columns), 11, 0), "products_newest", "products_pkey"
+        await plan(seeded, product_queries.LIST.by_number(columns), [11], [0], 11), "products_newest", "products_pkey"
     )
     category = (await some(seeded, "category", 1))[0]
-    shown = await plan(seeded, product_queries.LIST_OF_CATEGORY.by_number(columns), 11, 0, category)
+    shown = await plan(seeded, product_queries.LIST_OF_CATEGORY.by_number(columns), [11, 21], [0, 40], 1001, category)
     assert_by_index(shown, "products_category_newest")
-    shown = await plan(seeded, product_queries.LIST.after(columns), 11, 0, AS_OF.isoformat(), str(uuid.uuid4()))
+    shown = await plan(seeded, product_queries.LIST.after(columns), 11, AS_OF.isoformat(), str(uuid.uuid4()))
     assert_by_index(shown, "products_newest")
     shown = await plan(
-        seeded, product_queries.LIST_OF_CATEGORY.after(columns), 11, 0, category, AS_OF.isoformat(), str(uuid.uuid4())
+        seeded, product_queries.LIST_OF_CATEGORY.after(columns), 11, AS_OF.isoformat(), str(uuid.uuid4()), category
     )
     assert_by_index(shown, "products_category_newest")
 
@@ -90,7 +90,7 @@ async def test_pages(seeded: Engine, columns: CatalogueColumns) -> None:
 async def test_search(seeded: Engine) -> None:
     """A part of a mnemonic that few have is found by its trigrams."""
     mnemonic = (await some(seeded, "mnemonic", 1))[0]
-    shown = await plan(seeded, product_queries.SEARCH.by_number(COLUMNS[0]), 11, 0, f"%{mnemonic[-6:]}%")
+    shown = await plan(seeded, product_queries.SEARCH.by_number(COLUMNS[0]), [11], [0], 1001, f"%{mnemonic[-6:]}%")
     assert_by_index(shown, "products_mnemonic_trgm")
 
 
@@ -103,7 +103,7 @@ async def test_search(seeded: Engine) -> None:
 )
 async def test_products_in_force(seeded: Engine, first: date, last: date, index: str) -> None:
     """Few versions are found by the index of their ranges; where many fit, products are walked through by age."""
-    shown = await plan(seeded, product_queries.LIST_IN_FORCE.by_number(COLUMNS[0]), 11, 0, first, last)
+    shown = await plan(seeded, product_queries.LIST_IN_FORCE.by_number(COLUMNS[0]), [11], [0], 1001, first, last)
     assert index in shown, shown
     assert "product_versions_" in shown, shown
 

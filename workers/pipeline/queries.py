@@ -210,11 +210,14 @@ class QueryBatch:
 
         try:
             results = await self._results(group, alone=alone)
-            read, size, loop = group[: len(results)], 0, LoopShare()
-            for one, result in zip(read, results, strict=True):
-                envelope = result.value if isinstance(result, Success) else failure(result.error)
-                body = envelope.encode()
-                one.delivery.come_to(Applied(body, envelope.status_code))
+            size, loop, answers = 0, LoopShare(), _Answers()
+            read: list[Admitted] = []
+            for one, result in zip(group, results, strict=False):
+                if read and size > ANSWER_BYTES:
+                    break  # equal queries have one answer, which is published for each: the others come again
+                body, status_code = answers.of(result)
+                one.delivery.come_to(Applied(body, status_code))
+                read.append(one)
                 size += len(body)
                 await loop.give_back()
             with self.custody.waiting():
@@ -278,6 +281,20 @@ class QueryBatch:
     async def _wait(self, seconds: float) -> None:
         with self.custody.waiting():
             await asyncio.sleep(seconds)
+
+
+class _Answers:
+    """Answers that were written: the same result is written once."""
+
+    def __init__(self) -> None:
+        self._written: dict[int, tuple[Result, bytes, int]] = {}
+
+    def of(self, result: Result) -> tuple[bytes, int]:
+        """Write an answer, or find it; with its status code."""
+        if (known := self._written.get(id(result))) is None:
+            envelope = result.value if isinstance(result, Success) else failure(result.error)
+            known = self._written[id(result)] = result, envelope.encode(), envelope.status_code
+        return known[1:]
 
 
 class _TooExpensiveError(Exception):
