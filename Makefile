@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help .venv run test smoke lint format contract-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill audit lock lock-parser clean
+.PHONY: help .venv run test smoke lint format contract-check page-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill audit lock lock-node clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -56,13 +56,13 @@ $(TOOLS)/.requirements-installed: requirements-tools.txt | .venv
 	@$(TOOLS)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
 	@touch $@
 
-PARSER := tests/contracts/parser
+NODE_CHECKS := tests/contracts/node
 NPM = PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" npm
 
-$(TOOLS)/parser/.installed: $(TOOLS)/.requirements-installed $(wildcard $(PARSER)/*) $(PARSER)/.npmrc
-	@mkdir -p $(TOOLS)/parser
-	@cp $(PARSER)/package.json $(PARSER)/package-lock.json $(PARSER)/.npmrc $(PARSER)/parse.mjs $(TOOLS)/parser/
-	@cd $(TOOLS)/parser && $(NPM) ci --silent
+$(TOOLS)/node/.installed: $(TOOLS)/.requirements-installed $(wildcard $(NODE_CHECKS)/*) $(NODE_CHECKS)/.npmrc
+	@mkdir -p $(TOOLS)/node
+	@cp $(NODE_CHECKS)/*.json $(NODE_CHECKS)/*.mjs $(NODE_CHECKS)/.npmrc $(TOOLS)/node/
+	@cd $(TOOLS)/node && $(NPM) ci --silent
 	@touch $@
 
 # -------------------------------------------------------------------------------------------------------------------- run
@@ -93,11 +93,14 @@ lint: .venv ## Formatting, style, types, import directions, safe DDL, the declar
 	@$(BIN)/python -m workers.contract.lint
 
 # Node comes from a wheel, the parser from npm; both are locked.
-contract-check: .venv $(TOOLS)/parser/.installed ## The exported contract, read by the official AsyncAPI parser
-	@$(BIN)/catalog contract export --format asyncapi-json >$(TOOLS)/parser/to-fill-in.json
+contract-check: .venv $(TOOLS)/node/.installed ## The exported contract, read by the official AsyncAPI parser
+	@$(BIN)/catalog contract export --format asyncapi-json >$(TOOLS)/node/to-fill-in.json
 	@$(BIN)/catalog contract export --format asyncapi-yaml --prefix shop --server kafka.example.com:9093 --currency EUR \
-		>$(TOOLS)/parser/filled.yaml
-	@cd $(TOOLS)/parser && ../bin/node parse.mjs to-fill-in.json filled.yaml
+		>$(TOOLS)/node/filled.yaml
+	@cd $(TOOLS)/node && ../bin/node parse.mjs to-fill-in.json filled.yaml
+
+page-check: .venv $(TOOLS)/node/.installed ## The page /contract in headless Chromium (which has to be there), by axe-core
+	@$(BIN)/python -m tests.contracts.page_server $(TOOLS)/node $(TOOLS)/bin/node $(TOOLS)/node/page.mjs
 
 format: .venv ## Put the formatting right, and what ruff can put right by itself
 	@$(BIN)/ruff format .
@@ -147,8 +150,8 @@ lock: .venv ## Re-make requirements*.txt from pyproject.toml, keeping what still
 		--constraint requirements-build.txt --constraint requirements.txt pyproject.toml
 	@$(LOCK) --output-file requirements-tools.txt requirements-tools.in
 
-lock-parser: $(TOOLS)/.requirements-installed ## Re-make the lock of the AsyncAPI parser from its package.json
-	@cd $(PARSER) && $(NPM) install --package-lock-only && ../../../$(TOOLS)/bin/node plain_lock.mjs
+lock-node: $(TOOLS)/.requirements-installed ## Re-make the lock of the checks that run in Node from their package.json
+	@cd $(NODE_CHECKS) && $(NPM) install --package-lock-only && ../../../$(TOOLS)/bin/node plain_lock.mjs
 
 clean: ## Stop the embedded stack; remove .venv, .local and the tools' caches of this checkout
 	@if [ -e .local/stack.env ] && [ -x $(BIN)/catalog ]; then $(BIN)/catalog stack down; fi

@@ -86,9 +86,9 @@ def document(deployment: Deployment) -> Document:
                 "refusal": _REFUSAL,
             },
             "schemas": {
-                "CommandHeaders": _request_headers("commands", topics),
-                "QueryHeaders": _request_headers("queries", topics),
-                "ReplyHeaders": _REPLY_HEADERS,
+                "CommandHeaders": request_headers("commands", topics),
+                "QueryHeaders": request_headers("queries", topics),
+                "ReplyHeaders": reply_headers(),
                 **{_error_name(error): _error_schema(error) for error in _all_errors()},
                 **schemas().definitions,
             },
@@ -405,7 +405,8 @@ _REFUSAL: Final[Schema] = {
 _ID: Final[Schema] = {"type": "string", "pattern": "^[ -~]{1,128}$"}
 
 
-def _request_headers(side: str, topics: Topics) -> Document:
+def request_headers(side: str, topics: Topics) -> Document:
+    """Make the schema of a request's headers."""
     is_command = side == "commands"
     reply_to = {
         "type": "string",
@@ -456,6 +457,11 @@ _REPLY_HEADERS: Final[Schema] = {
     },
     "required": ["content-type"],
 }
+
+
+def reply_headers() -> Schema:
+    """Return the schema of a reply's headers."""
+    return _REPLY_HEADERS
 
 
 # In words ----------------------------------------------------------------------------------------------------------

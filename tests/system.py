@@ -28,6 +28,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.produce import ProduceRequest
 
 from tests import record_batches
+from tests.contracts.recording import recorder
 from tests.forked import ROOT, Process, fork
 from tests.servers import Servers
 from workers.stack.tied import tied
@@ -105,6 +106,10 @@ class System:
     settings: dict[str, str] = field(default_factory=dict)
     logs: Path | None = None
     """Whose the workers' logs are: a test's folder, which pytest keeps for a while. None: kept after an error alone."""
+    deviations: list[str] = field(default_factory=list)
+    """Where workers of this checkout did not keep to the document of the contract."""
+    _sent: dict[str, list[object]] = field(default_factory=dict)
+    """The bodies of requests, by correlation id."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     async def __aenter__(self) -> Self:
@@ -148,6 +153,8 @@ class System:
         await self.admin.close()
         if self.logs is None and kind is None:
             shutil.rmtree(self.directory)
+        if kind is None:
+            assert not self.deviations, f"{len(self.deviations)} deviations from the contract: {self.deviations[:5]}"
 
     @property
     def reply_to(self) -> str:
@@ -238,6 +245,12 @@ class System:
         async for record in self.consumer:
             headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
             reply = Reply(json.loads(record.value), record.value, headers, record.key, time.time())
+            if self.root == ROOT:
+                sent = self._sent.get(headers.get("correlation_id", ""), ())
+                self.deviations += [
+                    *recorder().of_reply(headers, reply.envelope),
+                    *recorder().of_requests(sent, reply.envelope),
+                ]
             async with self._arrived:
                 self.replies.setdefault(headers.get("correlation_id", ""), []).append(reply)
                 self._arrived.notify_all()
@@ -274,6 +287,8 @@ class System:
         } | dict(headers or {})
         raw = [(name, value.encode()) for name, value in fields.items() if name not in drop] + list(extra)
         value = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if not isinstance(body, bytes):
+            self._sent.setdefault(correlation_id, []).append(body)
         sent = await self.producer.send(
             f"{self.prefix}.{side}", value, key=key.encode(), headers=raw, partition=partition
         )

@@ -25,7 +25,7 @@ TIMEOUT_S: Final = 400.0
 """For one run of pytest with few tests; each test has bounds of its own that are far below."""
 A_TEST_S: Final = 15.0
 """For each test beyond the first: what they take together, many times over."""
-_LEFT_OUT: Final = shutil.ignore_patterns(".git", ".venv", ".local", ".*_cache", ".hypothesis")
+_LEFT_OUT: Final = shutil.ignore_patterns(".git", ".venv", ".venv-tools", ".local", ".*_cache", ".hypothesis")
 """What is compiled comes along with the times of its sources: what a patch changes is compiled anew, no more."""
 
 

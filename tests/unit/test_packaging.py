@@ -156,9 +156,9 @@ def test_lock_pins_everything_with_hashes(lock: str) -> None:
     assert [line for line in requirements if not pinned.fullmatch(line)] == []
 
 
-def test_the_lock_of_the_parser_pins_by_hash_alone() -> None:
+def test_the_lock_of_the_checks_in_node_pins_by_hash_alone() -> None:
     """What npm installs has a version and a hash each, and no address."""
-    text = (ROOT / "tests" / "contracts" / "parser" / "package-lock.json").read_text(encoding="utf-8")
+    text = (ROOT / "tests" / "contracts" / "node" / "package-lock.json").read_text(encoding="utf-8")
     assert "://" not in text
     packages = {name: one for name, one in json.loads(text)["packages"].items() if name}
     assert packages

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +13,9 @@ from rich.text import Text
 from contracts.asyncapi import Deployment
 from contracts.kinds import Kind
 from contracts.registry import KINDS
+from contracts.release import Release, release
 from workers.contract.errors import ContractError
-from workers.contract.formats import FILES, Format, exported
+from workers.contract.formats import FILES, Format, as_json, exported
 from workers.contract.reading import ErrorRow, FieldRow, KindText, kind_text
 from workers.tables import print_table
 
@@ -45,6 +46,47 @@ def export(
             typer.echo(f"wrote {folder / name}")
     except OSError as error:
         raise ContractError(f"{folder} cannot be written to: {error.strerror}") from None
+
+
+@app.command()
+def check(
+    old: Annotated[
+        str | None, typer.Argument(metavar="OLD", help="A released version, or a file; the newest release when absent.")
+    ] = None,
+) -> None:
+    """Name each change since a release that would break its callers; exit code 1 where there is one."""
+    from workers.contract.compatibility import breaks, releases  # noqa: PLC0415 - needs the extra `contract`
+
+    known = releases()
+    released = _release(old, known)
+    found = breaks(released, release())
+    for one in found:
+        typer.echo(one)
+    typer.echo(f"{len(found) or 'no'} breaking changes since {released['version']}")
+    if found:
+        raise typer.Exit(1)
+
+
+def _release(wanted: str | None, known: Mapping[str, Release]) -> Release:
+    if wanted is None and known:
+        return list(known.values())[-1]
+    if wanted in known:
+        return known[str(wanted)]
+    try:
+        read: Release = json.loads(Path(str(wanted)).read_text(encoding="utf-8"))
+    except OSError:
+        raise ContractError(f"there is no release '{wanted}', and no such file: {', '.join(known)} are there") from None
+    except ValueError:
+        raise ContractError(f"{wanted} is no release of the contract: it is not JSON") from None
+    if not isinstance(read, dict) or not {"version", "topics", "headers", "kinds"} <= read.keys():
+        raise ContractError(f"{wanted} is no release of the contract: `catalog contract release` writes one")
+    return read
+
+
+@app.command("release")
+def print_release() -> None:
+    """Print the contract as it is kept at a release, in contracts/released/<version>.json."""
+    typer.echo(as_json(release()), nl=False)
 
 
 def kinds(

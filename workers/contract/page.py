@@ -34,7 +34,7 @@ dd { margin: 0 0 .5rem }
 .warn { color: var(--warn) }
 @media (max-width: 40rem) {
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
-  table, tbody, tr, td { display: block }
+  table, caption, tbody, tr, td { display: block }
   tr { border-bottom: 1px solid var(--line); padding: .4rem 0 }
   td { border: 0; padding: 0 }
   td:empty { display: none }
