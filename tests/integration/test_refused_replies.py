@@ -58,6 +58,24 @@ async def test_a_refused_reply_is_refused_alone(place: Place, is_bad: Callable[[
     assert (health.closed_reply_topics, health.fault) == (0, None)
 
 
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_batches_published_at_once_lose_no_reply_by_each_other(place: Place, partitions: int) -> None:
+    """Lanes publish at the same time, into the same batches of a partition: whose reply is refused harms no other."""
+    edge = await place.started(Collector())
+    topic = await place.topic("compacted", partitions, cleanup_policy="compact")
+    sent = 0
+    for number in range(60):
+        bad = [message(topic, 10_000 + number, None)]
+        keyed = [message(topic, at, b"k%d" % at) for at in range(sent, sent + 2 + number % 4)]
+        sent += len(keyed)
+        good = keyed[:1], keyed[1:]
+        publishing = [edge.replies.publish(batch) for batch in (good[0], bad, good[1])]
+        first, refused, second = await asyncio.gather(*publishing)
+        assert [one.index for one in refused] == [0]
+        assert [first, second] == [[], []], number
+    assert sorted(int(record.value) for record in await place.stored(topic)) == list(range(sent))
+
+
 @pytest.mark.parametrize(("before", "after"), [(6, 1), (3, 2), (2, 5), (1, 1), (4, 3)])
 async def test_a_reply_topic_made_anew_takes_replies_again(place: Place, before: int, after: int) -> None:
     """A topic that is deleted and made anew, with fewer or more partitions, is never closed for good.

@@ -107,6 +107,11 @@ class Parcel:
         """Whether the broker has all of them."""
         return self._batch is not None and self._batch.future.done() and error_of(self._batch.future) is None
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether its errors are those of its own messages: the broker named them, or each was alone in its batch."""
+        return len(self.indices) == 1 if self._batch is None else self._batch.refused or self._batch.record_count == 1
+
     def errors(self) -> list[KafkaError]:
         """Why each was not taken; nothing where all were. Of what is not under way any more."""
         batch = self._batch
@@ -162,8 +167,18 @@ class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
         led = {number: self._metadata.leader_for_partition(TopicPartition(topic, number)) for number in partitions}
         return {number: leader for number, leader in led.items() if leader is not None}
 
-    async def post(self, topic: str, messages: Sequence[Message], indices: Sequence[int], posted: list[Parcel]) -> None:
+    async def post(
+        self,
+        topic: str,
+        messages: Sequence[Message],
+        indices: Sequence[int],
+        posted: list[Parcel],
+        *,
+        apart: bool = False,
+    ) -> None:
         """Queue those messages, all of this topic; append to `posted` what was queued, and what was not taken and why.
+
+        `apart`: in batches of their own, which hold nothing that others post.
 
         Waits only while this topic's own queue is full; a cancelled call leaves in `posted` what was queued. Raise
         UnknownTopicOrPartitionError for a topic that `knows` denies, or a partition that it does not have.
@@ -188,7 +203,7 @@ class PatientProducer(AIOKafkaProducer):  # type: ignore[misc]
         if too_large:
             posted.append(Parcel(too_large, error=MessageSizeTooLargeError()))
         for partition, chosen in of_partition.items():
-            await self._message_accumulator.add(TopicPartition(topic, partition), messages, chosen, posted)
+            await self._message_accumulator.add(TopicPartition(topic, partition), messages, chosen, posted, apart=apart)
 
     def slow_down(self, topics: frozenset[str]) -> None:
         """Try what is stuck of these topics once a second from now on, of all others ten times."""
@@ -229,7 +244,13 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
         self._asking = False
 
     async def add(
-        self, partition: TopicPartition, messages: Sequence[Message], indices: Sequence[int], posted: list[Parcel]
+        self,
+        partition: TopicPartition,
+        messages: Sequence[Message],
+        indices: Sequence[int],
+        posted: list[Parcel],
+        *,
+        apart: bool = False,
     ) -> None:
         """Queue messages of one partition, in their order: as `add_message` does, with one future for a batch."""
         batch: Any = None
@@ -240,19 +261,21 @@ class _Queue(MessageAccumulator):  # type: ignore[misc]
                 if batch is not None:
                     self.wake()
                     await batch.wait_drain(_FOREVER_S)
-                batch, taken = self._open_batch(partition), []
+                batch, taken = self._open_batch(partition, apart=apart), []
             if not taken:
                 posted.append(Parcel(taken, batch))
             taken.append(index)
+        if apart and batch is not None:
+            batch._builder.close()  # noqa: SLF001 - no public way to have nothing more put into it
 
-    def _open_batch(self, partition: TopicPartition) -> Any:  # noqa: ANN401 - aiokafka is untyped
+    def _open_batch(self, partition: TopicPartition, *, apart: bool) -> Any:  # noqa: ANN401 - aiokafka is untyped
         """Return the batch that is filled next."""
         if self._closed:
             raise ProducerClosed
         if self._exception is not None:
             raise copy(self._exception)
         waiting = self._batches.get(partition)
-        return waiting[-1] if waiting else self._append_batch(self.create_builder(), partition)
+        return waiting[-1] if waiting and not apart else self._append_batch(self.create_builder(), partition)
 
     def _append_batch(self, builder: Any, tp: TopicPartition) -> Any:  # noqa: ANN401 - aiokafka is untyped
         batch = super()._append_batch(builder, tp)

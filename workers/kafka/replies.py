@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import Final
 
 import structlog
@@ -138,7 +139,12 @@ class _Topic:
         """Settle what can be of these; return what has to be posted again."""
         left = _Unsettled()
         self.look_at_rest(posted)
-        for index, error in sorted(chain.from_iterable(zip(one.indices, one.errors(), strict=False) for one in posted)):
+        met = [
+            (index, error, one.is_certain)
+            for one in posted
+            for index, error in zip(one.indices, one.errors(), strict=False)
+        ]
+        for index, error, is_certain in sorted(met, key=itemgetter(0)):
             if isinstance(error, _TOO_LARGE):
                 left.too_large.append(index)
             elif isinstance(error, PostAgainError):
@@ -151,14 +157,11 @@ class _Topic:
                 self.stuck = True
             elif isinstance(error, errors.InvalidTopicError):
                 self.refuse((index,), TAKES_NONE)
-            else:
+            elif not is_certain:  # it may be another one of its batch, of this call or not, that had it refused
                 left.refused.append(index)
-        is_alone = sum(len(parcel.indices) for parcel in posted) == 1
-        if is_alone or left.spared:  # else it may be one of them that had all of them refused
-            for index in left.refused:
+            else:
                 _log.warning("message_refused", topic=self.name)
                 self.refuse((index,), TAKES_NONE)
-            left.refused = []
         return left
 
     def look_at_rest(self, posted: Iterable[Parcel] | None = None) -> None:
@@ -312,8 +315,12 @@ class Publisher:
         if topic.taken:
             standing.second_chance = False
 
-    async def _deliver(self, topic: _Topic, todo: list[int], messages: Sequence[Message]) -> str | None:
+    async def _deliver(
+        self, topic: _Topic, todo: list[int], messages: Sequence[Message], *, apart: bool = False
+    ) -> str | None:
         """Publish these; again after a replacement of the producer, in halves where together they are too large.
+
+        What was refused for a reason that may be another's is published `apart` from what others publish, in halves.
 
         Return why nothing can be published to this topic, where that is so.
         """
@@ -326,7 +333,7 @@ class Publisher:
             topic.leaders = topic.leaders or producer.leaders(topic.name)
             before = len(topic.posted)
             try:
-                await producer.post(topic.name, messages, todo, topic.posted)
+                await producer.post(topic.name, messages, todo, topic.posted, apart=apart)
             except errors.KafkaError as error:  # nothing more was queued
                 queued = set(chain.from_iterable(parcel.indices for parcel in topic.posted[before:]))
                 topic.posted.append(Parcel([index for index in todo if index not in queued], error=error))
@@ -343,8 +350,12 @@ class Publisher:
             if len(todo) == 1:
                 topic.refuse(left.too_large, TOO_LARGE)
                 left.too_large = []
-            for part in (*_halves(left.too_large), *_halves(left.refused), left.spared):
-                if part and (missing := await self._deliver(topic, part, messages)) is not None:
+            suspected = _halves(left.refused)
+            for part in (*_halves(left.too_large), *suspected, left.spared):
+                if not part:
+                    continue
+                missing = await self._deliver(topic, part, messages, apart=part in suspected)
+                if missing is not None:
                     return missing
             if not left.faulty:
                 return None
