@@ -46,7 +46,13 @@ Cursor = Annotated[str, Field(description="`next_cursor` of the page before, wit
 PageNumber = Annotated[int, Field(ge=1, le=10_000_000)]
 PageSize = Limit
 BoundedPageNumber = Annotated[
-    int, Field(ge=1, json_schema_extra={"maximum": MAX_REACH}), AfterValidator(_page_within_reach)
+    int,
+    Field(
+        ge=1,
+        json_schema_extra={"maximum": MAX_REACH},
+        description=f"page × page_size at most {MAX_REACH:,}; further on, use the cursor",
+    ),
+    AfterValidator(_page_within_reach),
 ]
 """Of a list that is passed over row by row: with the `page_size` before it, it leads as far as the greatest offset."""
 Attributes = Annotated[dict[str, object], JsonObject(2 * 1024)]

@@ -2,7 +2,7 @@
 
 A kind is declared once, in its area's module (`contracts.customers`, …), and collected in `contracts.registry`. From
 these declarations follow what the workers do with a message, and the document that callers work from
-(`contracts.asyncapi`); `contracts.lint` says what a declaration lacks.
+(`contracts.asyncapi`); `workers.contract.lint` says what a declaration lacks.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -74,7 +74,7 @@ def _within_money(lines: Sequence[OrderLine]) -> Sequence[OrderLine]:
 
 OrderLines = Annotated[
     list[OrderLine],
-    Field(min_length=1, max_length=MAX_LINES),
+    Field(min_length=1, max_length=MAX_LINES, description=f"They add up to at most {MAX_MONEY:,}"),
     AfterValidator(_within_money),
 ]
 

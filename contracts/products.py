@@ -102,7 +102,9 @@ def _not_before_start(end: date | None, info: ValidationInfo) -> date | None:
 Mnemonic = Annotated[str, _MnemonicRules()]
 """A product's code. What has another form is answered by INVALID_PRODUCT_CODE wherever a product is named by it."""
 Day = Annotated[date, _DayRules()]
-LastDay = Annotated[Day | None, AfterValidator(_not_before_start)]
+LastDay = Annotated[
+    Day | None, AfterValidator(_not_before_start), Field(description="Inclusive, not before `start_date`; null: no end")
+]
 """The last day, inclusive, of what begins with the field `start_date` before it; null: without end."""
 Overview = Annotated[str, Text(0, 1000)]
 Category = Annotated[str, Text(1, 100)]
@@ -198,7 +200,11 @@ class ValidationRule(Payload):
 
 
 class SetValidationRules(Payload):
-    """Replace the rules of a product."""
+    """Replace the rules of a product.
+
+    A rule's `parameters` are a JSON Schema of the dialect 2020-12 that refers to nothing outside itself. All rules of a
+    product together may need at most 20,000 evaluations of keywords for a line's attributes of 2 KiB.
+    """
 
     mnemonic: Mnemonic
     rules: Annotated[list[ValidationRule], Field(max_length=MAX_RULES)]
@@ -257,7 +263,7 @@ def _one_of_both(product_id: str | None, info: ValidationInfo) -> str | None:
 
 
 class GetProduct(Payload):
-    """Ask for one product with its versions and their items, by mnemonic or by id."""
+    """Ask for one product with its versions and their items, by mnemonic or by id: exactly one of them is given."""
 
     mnemonic: Mnemonic | None = None
     product_id: Annotated[Identifier | None, AfterValidator(_one_of_both)] = Field(None, validate_default=True)
@@ -285,7 +291,7 @@ class FindProductsForDateRange(Payload):
     """Ask for the products that have a version in force on any day of the range, both ends included; newest first."""
 
     start_date: Day
-    end_date: Annotated[Day, AfterValidator(_not_before_start)]
+    end_date: Annotated[Day, AfterValidator(_not_before_start), Field(description="Not before `start_date`")]
     page_size: PageSize = 10
     page: BoundedPageNumber = 1
     cursor: Cursor | None = None
