@@ -309,6 +309,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
     watching = Watching(metrics, KINDS, settings.observing.log_successes_per_s, slow_s=settings.database.slow_ms / 1000)
     fault_points = FaultPoints(settings.process.fault_point)
     decided_before: dict[Position, DecidedBefore] = {}
+    lanes = settings.kafka.command_lanes if role == "commands" else 1
     edge = KafkaEdge(
         bootstrap_servers=settings.kafka.bootstrap_servers,
         security=kafka_security(settings),
@@ -316,7 +317,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         topic=topics.commands if role == "commands" else topics.queries,
         group_id=group_id(topics, role),
         client_id=name,
-        lanes=settings.kafka.command_lanes if role == "commands" else 1,
+        lanes=lanes,
         max_records=settings.kafka.max_batch,
         session_timeout_s=settings.kafka.session_timeout_ms / 1000,
         group_instance_id=settings.kafka.group_instance_id,
@@ -346,6 +347,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         needs_answer=role == "queries",
         replays=replays_of(settings),
         previous_hmac_key=_key_or_none(settings.secrets.outcome_hmac_key_previous),
+        lanes=lanes,
     )
     primary = engine_of(settings, name, for_queries=role == "queries")
     cache = RedisCache(
@@ -494,6 +496,7 @@ async def run_command_worker(settings: Settings) -> int:
             steered,
             parking,
             blame,
+            settings.kafka.command_lanes,
         )
     )
     purge = OutcomePurge(

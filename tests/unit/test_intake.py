@@ -5,7 +5,7 @@ import hmac
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pytest
@@ -106,6 +106,24 @@ def test_the_mark_of_a_large_body(body: bytes) -> None:
     assert isinstance(decoded, Decoded)
     assert decoded.request.payload is None
     assert decoded.request.payload_json == rfc8785.dumps(json.loads(body)["payload"])
+
+
+@pytest.mark.parametrize(("lanes", "read"), [(1, 6), (2, 3), (3, 2), (6, 1), (16, 1)])
+async def test_lanes_share_the_time_for_reading(lanes: int, read: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A batch of one of n lanes is read for the n-th part of half a second, about: the last one is finished."""
+    now_s = 0.0
+
+    def take(_: Intake, record: Stored) -> tuple[Delivery, None]:
+        nonlocal now_s
+        now_s += 0.09
+        return Delivery(record), None
+
+    monkeypatch.setattr("workers.pipeline.intake.time.perf_counter", lambda: now_s)
+    monkeypatch.setattr(Intake, "take", take)
+    records = [message(b"", offset=number) for number in range(12)]
+    taken = await replace(an_intake(), lanes=lanes).take_in(records)
+    assert len(taken.deliveries) == read
+    assert len(taken.left) == 12 - read
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,7 @@ class CommandPipeline:
     steering: Steering
     parking: Parking
     blame: Blame
+    lanes: int = 1  # that share the thread, and with it these times: a message waits no longer than with one
     preparations: Mapping[str, Preparation] = field(default_factory=lambda: PREPARATIONS)
 
     def __post_init__(self) -> None:
@@ -168,7 +169,9 @@ class CommandPipeline:
                 continue
             conflicts = 0
             most = self.setbacks.none(part, most, attempt, is_committed=is_committed)
-            if (batch.dispatch_s >= DISPATCH_S or batch.prepare_s >= PREPARE_S) and batch.undecided(group):
+            if (
+                batch.dispatch_s >= DISPATCH_S / self.lanes or batch.prepare_s >= PREPARE_S / self.lanes
+            ) and batch.undecided(group):
                 raise GiveBackError(0)
 
     async def _prepare(self, batch: Batch, pending: Sequence[Pending]) -> Sequence[Pending]:
@@ -176,7 +179,7 @@ class CommandPipeline:
         for number, one in enumerate(pending):
             if isinstance(one, Following) or (prepare := self.preparations.get(one.kind.name)) is None:
                 continue
-            if number and batch.prepare_s >= PREPARE_S:
+            if number and batch.prepare_s >= PREPARE_S / self.lanes:
                 return pending[:number]
             began_at = time.thread_time()
             try:
@@ -211,7 +214,7 @@ class CommandPipeline:
         """Give each message to its use case: each partition in the order of the log, the cheaper partitions first."""
         done, share, loop = Dispatch(uow, batch.queues.order()), FairShare(part, _position_of), LoopShare()
         for one in share:
-            if done.outcomes and batch.dispatch_s >= DISPATCH_S:
+            if done.outcomes and batch.dispatch_s >= DISPATCH_S / self.lanes:
                 break
             if done.stopped and one.delivery.position in done.stopped:
                 continue

@@ -21,7 +21,8 @@ from workers.ports import STAMPED_BY_BROKER, Position, Record
 
 DECODE_S: Final = 0.5
 """How long the messages of a batch may take to be read; what is left of it is fetched again. The worst one of the
-greatest size takes 30 ms: a batch of those, small as it is when compressed, would make all others wait."""
+greatest size takes 30 ms: a batch of those, small as it is when compressed, would make all others wait. Lanes share it,
+as they share the thread."""
 
 _NOT_STAMPED: Final = Unauthenticated("the broker did not stamp the message, so that nobody knows when it was sent")
 """The topic was set to CreateTime while workers ran."""
@@ -53,6 +54,7 @@ class Intake:
     replays: Replays
     previous_hmac_key: bytes | None = None
     """While the key is exchanged: what was stored under the other one is recognised."""
+    lanes: int = 1
 
     async def take_in(self, records: Sequence[Record]) -> TakenIn:
         """Decode and identify a batch; partitions take turns, so that what is dear makes only its own partition wait.
@@ -72,7 +74,7 @@ class Intake:
             cost_s, began_at = ended_at - began_at, ended_at
             share.costs(cost_s)
             spent_s += cost_s
-            if spent_s > DECODE_S:
+            if spent_s > DECODE_S / self.lanes:
                 break
             if loop.is_due():
                 await loop.give_back()
