@@ -58,7 +58,7 @@ class Desk:
         self.reads.append(numbers)
         error = self.script(numbers, len(self.reads))
         if error is not None:
-            if fault_of(error) is Fault.TOO_SLOW and len(numbers) == 1:
+            if fault_of(error) is Fault.TOO_SLOW and len(set(numbers)) == 1:
                 await asyncio.sleep(READ_S)
                 self.now += self.takes_s
             raise error
@@ -118,8 +118,8 @@ class Desk:
 
         return Quick()
 
-    async def run(self, kind: str, count: int) -> list[Delivery]:
-        """Have so many queries answered."""
+    async def run(self, kind: str, count: int, different: int | None = None) -> list[Delivery]:
+        """Have so many queries answered, of which so many differ."""
         look_ups = LookUps(self.look_up, lambda: self.now)
         look_up_s, self.look_up_s = self.look_up_s, 0.001
         look_ups.keep_up()
@@ -151,7 +151,7 @@ class Desk:
             delivery.kind = KINDS[kind]
             caller = Identity("", "caller", frozenset(), 0, 0)
             asking = Identified(delivery, cast("Any", None), caller, (caller.caller, ""))
-            payload = cast("Any", number)
+            payload = cast("Any", number % (different or count))
             admitted.append(Admitted(delivery, asking.key, asking, KINDS[kind], payload, Keys(), context))
         await QueryBatch(pipeline, cast("Custody", self), anything).read(admitted)
         assert sorted(self.published) == sorted(self.acked) == list(range(count))
@@ -210,6 +210,23 @@ async def test_what_a_read_that_fails_comes_to(kind: str, script: Script, more: 
             assert status == 500
         case other:
             pytest.fail(f"{other}")
+
+
+async def test_equal_queries_are_too_expensive_together() -> None:
+    """They are one read: it runs alone for all of them, and nobody halves what takes as long by halves."""
+    desk = Desk(first(TOO_SLOW, TOO_SLOW))
+    deliveries = await desk.run("search_customers", 5, different=1)
+    assert [isinstance(one.end, Refused) and one.end.error.error_code for one in deliveries] == [
+        "QUERY_TOO_EXPENSIVE"
+    ] * 5
+    assert desk.reads == [[0] * 5] * 2
+
+
+async def test_among_others_equal_queries_are_found() -> None:
+    """What is too expensive is told apart from its neighbours by halves, down to what is equal."""
+    desk = Desk(lambda numbers, _: TOO_SLOW if 1 in numbers else None)
+    deliveries = await desk.run("search_customers", 8, different=4)
+    assert [isinstance(one.end, Refused) for one in deliveries] == [number % 4 == 1 for number in range(8)]
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ class QueryBatch:
         elif isinstance(error, _TooExpensiveError) or reading.is_blocked(fault, self.pipeline.clock()):
             for one in group:
                 one.delivery.come_to(Refused(_too_expensive(one.kind.name)))
-        elif fault is Fault.TOO_SLOW and len(group) == 1 and not reading.alone:
+        elif fault is Fault.TOO_SLOW and not reading.alone and _is_one_read(group):
             reading.alone = True
             return False
         elif fault is Fault.DEFECT or (fault is Fault.TOO_SLOW and len(group) > 1 and await self._are_usual()):
@@ -320,6 +320,14 @@ class _Reading:
 
 def _deliveries(group: Sequence[Admitted]) -> list[Delivery]:
     return [one.delivery for one in group]
+
+
+def _is_one_read(group: Sequence[Admitted]) -> bool:
+    """Tell whether these are one query, or are read as one: to read some of them takes as long as to read all."""
+    first = group[0]
+    return len(group) == 1 or (
+        first.kind.name not in LOOK_UPS and all(repr(one.payload) == repr(first.payload) for one in group)
+    )
 
 
 def _too_expensive(kind: str) -> CatalogError:
