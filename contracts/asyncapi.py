@@ -26,7 +26,7 @@ from contracts.registry import KINDS
 from contracts.schemas import REF, Schema, schemas
 from contracts.topics import Topics
 
-CONTRACT_VERSION: Final = "1.0.0"
+CONTRACT_VERSION: Final = "1.1.0"
 """The contract's own: what is added raises the second number, what breaks a caller the first."""
 
 Document = dict[str, Any]
@@ -422,7 +422,7 @@ def request_headers(side: str, topics: Topics) -> Document:
             "description": "Copied to the reply" + ("; the `message_id` where it is absent" if is_command else ""),
         },
         "reply_to": reply_to,
-        "authorization": {"type": "string", "pattern": "^Bearer ", "description": "`Bearer <JWT>`"},
+        "authorization": {"type": "string", "pattern": "^[Bb][Ee][Aa][Rr][Ee][Rr] ", "description": "`Bearer <JWT>`"},
         "deadline": {
             "type": "string",
             "pattern": "^[0-9]{1,15}$",

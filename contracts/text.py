@@ -176,10 +176,13 @@ class _EmailRules:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Tell the form roughly, in a pattern that every regular expression engine understands."""
+        """Tell the form roughly, in a pattern that every regular expression engine understands.
+
+        The format `email` would be wrong: it allows ASCII alone.
+        """
         return {
             "type": "string",
-            "format": "email",
+            "description": "An e-mail address, in letters of any script",
             "maxLength": EMAIL_MAX_LENGTH,
             "pattern": r"^[^\s@]+@[^\s@]+\.[^\s@]+$",
         }

@@ -6,6 +6,7 @@ from typing import Any, Final
 import orjson
 import pytest
 
+from contracts.canonical import canonical
 from contracts.customers import ADA_ID
 from contracts.registry import KINDS
 from tests.contracts.recording import recorder
@@ -88,6 +89,16 @@ def asked(**payload: Any) -> dict[str, Any]:  # noqa: ANN401 - any JSON value
         (asked(name=" " * 300 + "A"), DONE, False),
         (asked(name="a\u0301" * 200), DONE, False),
         (asked(customer_id=ADA_ID.upper()), DONE, False),
+        (asked(email="ü@exämple.de"), DONE, False),
+        (asked(email="中@例子.公司"), DONE, False),
+        (asked(email=f"a😀'b@{'x' * 64}.org"), DONE, False),
+        (asked(email="nobody"), DONE, True),
+        ({"kind": "list_products", "version": 1.0, "payload": {"page": 2.0}}, DONE, False),
+        (
+            {"kind": "find_products_for_date_range", "payload": {"start_date": "0001-01-01", "end_date": "9999-12-31"}},
+            DONE,
+            False,
+        ),
         ({"kind": "import_products", "payload": {"products": [{"mnemonic": "no"}]}}, DONE, False),
         ({"kind": "import_products", "payload": {"products": []}}, DONE, True),
         ({"kind": "delete_product", "payload": {"mnemonic": "no"}}, refusal("INVALID_PRODUCT_CODE", 400), False),
@@ -98,3 +109,22 @@ def test_a_request_that_its_schema_refuses_was_refused(body: Change, envelope: C
     """What was accepted, if only to fail later, fits its schema once trimmed and composed; rows of imports apart."""
     assert bool(list(recorder().of_requests([body], envelope))) is is_deviation
     assert list(recorder().of_requests([body, asked()], DONE)) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload"),
+    [
+        ("create_customer", {"name": "N", "email": "ü@exämple.de"}),
+        ("create_customer", {"name": "N", "email": "中@例子.公司"}),
+        ("create_customer", {"name": "😀", "email": f"a😀'b@{'x' * 64}.org", "customer_id": ADA_ID.upper()}),
+        ("update_customer", {"customer_id": ADA_ID, "preferences": None, "expected_version": 1.0}),
+        ("find_products_for_date_range", {"start_date": "0001-01-01", "end_date": "9999-12-31"}),
+        ("place_order", {"customer_id": ADA_ID, "lines": [{"mnemonic": "_", "quantity": 1, "unit_price": "0"}]}),
+        ("start_backfill", {"name": "a", "rate": 1e9}),
+        ("get_outcome", {"message_id": "~"}),
+    ],
+)
+def test_what_the_models_take_fits_the_schema(kind: str, payload: Change) -> None:
+    """Edge values that workers accept are within what the document says."""
+    KINDS[kind].read(KINDS[kind].newest, canonical(payload))
+    assert list(recorder().of_requests([{"kind": kind, "payload": payload}], DONE)) == []

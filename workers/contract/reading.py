@@ -166,7 +166,7 @@ def _type_of(schema: Schema, definitions: Mapping[str, Schema]) -> str:
     return _TYPES.get(str(schema.get("type")), "any JSON value")
 
 
-_FORMATS: Final = {"uuid": "a UUID", "date": "YYYY-MM-DD", "date-time": "RFC 3339, UTC", "email": "an e-mail address"}
+_FORMATS: Final = {"uuid": "a UUID", "date": "YYYY-MM-DD", "date-time": "RFC 3339, UTC"}
 _RANGES: Final = (
     ("minLength", "maxLength", "characters"),
     ("minItems", "maxItems", "items"),
