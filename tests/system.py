@@ -108,7 +108,7 @@ class System:
     """Whose the workers' logs are: a test's folder, which pytest keeps for a while. None: kept after an error alone."""
     deviations: list[str] = field(default_factory=list)
     """Where workers of this checkout did not keep to the document of the contract."""
-    _sent: dict[str, list[object]] = field(default_factory=dict)
+    _sent: dict[str, list[object]] = field(default_factory=dict, repr=False)
     """The bodies of requests, by correlation id."""
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
