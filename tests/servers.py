@@ -57,12 +57,14 @@ def start_servers(kind: str, state: Path) -> Iterator[Servers]:
 def _embedded(state: Path) -> Iterator[Servers]:
     from workers.stack.embedded import EmbeddedStack  # noqa: PLC0415 - only here are its packages needed
 
+    config = {
+        "group.min.session.timeout.ms": str(SHORT_SESSION_MS),
+        # The logs of a topic that is deleted go soon: a broker that starts need not read them again.
+        "log.segment.delete.delay.ms": "500",
+        "log.initial.task.delay.ms": "500",
+    }
     # Its processes are killed, never the machine: what they wrote is there without waiting for the disk.
-    embedded = EmbeddedStack(
-        state,
-        kafka_config={"group.min.session.timeout.ms": str(SHORT_SESSION_MS)},
-        postgres_config={"fsync": "off"},
-    )
+    embedded = EmbeddedStack(state, kafka_config=config, postgres_config={"fsync": "off"})
     env = embedded.up()
     try:
         yield Servers(env, embedded, SHORT_SESSION_MS)

@@ -14,6 +14,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -24,6 +25,7 @@ import jwt
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 from aiokafka.partitioner import DefaultPartitioner
 from aiokafka.protocol.produce import ProduceRequest
 
@@ -150,11 +152,24 @@ class System:
         await asyncio.gather(self._reader, return_exceptions=True)
         await self.consumer.stop()
         await self.producer.stop()
+        with suppress(KafkaError):  # of a broker that a test has left away
+            await self._delete_topics()
         await self.admin.close()
         if self.logs is None and kind is None:
             shutil.rmtree(self.directory)
         if kind is None:
             assert not self.deviations, f"{len(self.deviations)} deviations from the contract: {self.deviations[:5]}"
+
+    async def _delete_topics(self) -> None:
+        """Leave none behind: a broker that starts reads the logs of all, after a hundred deployments half a minute."""
+        sides = [f"{self.prefix}.{side}" for side in ("commands", "queries")]
+        made = {
+            *sides,
+            *(f"{side}.dead-letters" for side in sides),
+            self.reply_to,
+        }  # perhaps too short ago to be listed
+        listed = {name for name in await self.admin.list_topics() if name.startswith(f"{self.prefix}.")}
+        await self.admin.delete_topics(sorted(made | listed))
 
     @property
     def reply_to(self) -> str:
