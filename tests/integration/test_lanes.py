@@ -9,6 +9,7 @@ import pytest
 from tests.edge_place import PARTITIONS, Collector, Gate, Place, Seen, a_place, all_of, until
 from tests.servers import Servers
 from tests.system import System
+from workers.kafka.edge import KafkaEdge
 from workers.liveness import stuck_because
 from workers.ports import Progress, Record
 
@@ -55,6 +56,25 @@ async def test_lanes_work_beside_each_other(place: Place) -> None:
 
     assert meeting.most >= 2
     assert not meeting.overlapped
+
+
+async def test_no_lane_begins_before_all_have_joined(place: Place) -> None:
+    """With a backlog at the start the first batches are not drained for the lanes that join after the first one."""
+    for number in range(PARTITIONS):
+        await place.send([b"%d" % at for at in range(50)], partition=number)
+    joined: list[bool] = []
+    collector = Collector()
+    edges: list[KafkaEdge] = []
+
+    async def handle(records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
+        joined.append(edges[0].health().joined)
+        return await collector(records, still_ours)
+
+    edges.append(place.edge(handle, lanes=3, max_records=20))
+    await asyncio.wait_for(edges[0].start(), 30)
+    await until(lambda: len(collector.records) >= 50 * PARTITIONS)
+    assert all(joined)
+    assert len(collector.records) == 50 * PARTITIONS
 
 
 async def test_one_lane_waits_while_the_other_goes_on(place: Place) -> None:

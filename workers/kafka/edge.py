@@ -185,11 +185,15 @@ class KafkaEdge:
         )
 
     async def _join(self, lanes: Sequence[Lane]) -> None:
-        """Have them read what has the topic's name now; all at once, so that they meet in one rebalance."""
+        """Have them read what has the topic's name now; none begins before all of them have joined."""
         try:
+            for lane in lanes:
+                lane.flow.may_fetch.clear()
             identity = await self._publisher.identity_of(self._topic)
             self._read_partitions = identity.partitions if identity is not None else 0
             await side_by_side(lane.start(identity.id if identity is not None else "") for lane in lanes)
+            for lane in lanes:
+                lane.flow.may_fetch.set()
         except BaseException:
             await self._leave(lanes)
             raise

@@ -127,6 +127,9 @@ class BatchFlow:
     ) -> None:
         self.handler: BatchHandler | StreamHandler | None = None
         self.joined = False
+        self.may_fetch = asyncio.Event()
+        """Whether all that start together have joined: a batch before that would only be drained for the next one."""
+        self.may_fetch.set()
         self._consumption = consumption
         self._observer = observer
         self._clock = clock
@@ -159,6 +162,7 @@ class BatchFlow:
         still in aiokafka's buffer, which it throws away, or a batch that is running, and waits for it.
         """
         self._give_back_what_was_dropped(consumer)
+        await self.may_fetch.wait()
         await self._sit_out_pause()
         try:
             fetched = await self._take(consumer)
