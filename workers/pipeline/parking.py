@@ -91,18 +91,21 @@ class Parking:
         What the log has no longer, or cannot be read, waits for an operator. Raises what the database raises.
         """
         found: list[Record] = []
-        for keys, partition in queues.next_in_turn() if self.recall is not None else ():
+        if self.recall is None:
+            return found
+        for keys, partition in queues.next_in_turn():
             most = RECALLED_MOST + len(queues.deliveries)
             arrivals = await parked_commands.front(self.engine, self.topic, keys, most)
             places = [one.offset for one in arrivals if one.partition == partition]
-            found += await self._recalled(keys, partition, places)
+            found += await self._recalled(self.recall, keys, partition, places)
         return found
 
-    async def _recalled(self, keys: Sequence[bytes], partition: int, offsets: Sequence[int]) -> Sequence[Record]:
-        assert self.recall is not None
+    async def _recalled(
+        self, recall: Recall, keys: Sequence[bytes], partition: int, offsets: Sequence[int]
+    ) -> Sequence[Record]:
         try:
             async with asyncio.timeout(_RECALL_TIMEOUT_S):
-                records = await self.recall(partition, offsets)
+                records = await recall(partition, offsets)
         except Exception as error:  # noqa: BLE001 (they wait for an operator, as they do without it)
             _log.warning("parked_not_recalled", error=type(error).__name__)
             records = ()
