@@ -103,6 +103,8 @@ class System:
     """Whether workers are forked from a process that has loaded everything, or executed as an operator does: that is
     what other checkouts need, and whoever measures a process."""
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
+    shares_topics: bool = False
+    """Others have the same prefix: the topics are not deleted with it."""
     workers: list[WorkerProcess] = field(default_factory=list)
     replies: dict[str, list[Reply]] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
@@ -152,8 +154,9 @@ class System:
         await asyncio.gather(self._reader, return_exceptions=True)
         await self.consumer.stop()
         await self.producer.stop()
-        with suppress(KafkaError):  # of a broker that a test has left away
-            await self._delete_topics()
+        if not self.shares_topics:
+            with suppress(KafkaError):  # of a broker that a test has left away
+                await self._delete_topics()
         await self.admin.close()
         if self.logs is None and kind is None:
             shutil.rmtree(self.directory)

@@ -569,10 +569,10 @@ async def test_a_stopped_process_blames_no_topic(place: Place, monkeypatch: pyte
     post, clock, stopped_s = producer.post, loop.time, 0.0
 
     async def post_and_be_stopped(
-        topic: str, messages: Sequence[Message], indices: Sequence[int], posted: list[Parcel]
+        topic: str, messages: Sequence[Message], indices: Sequence[int], posted: list[Parcel], *, apart: bool
     ) -> None:
         nonlocal stopped_s
-        await post(topic, messages, indices, posted)
+        await post(topic, messages, indices, posted, apart=apart)
         stopped_s += CLOSE_AFTER_S + 2
 
     monkeypatch.setattr(producer, "post", post_and_be_stopped)
@@ -619,7 +619,7 @@ async def test_what_is_stuck_before_its_time_closes_no_topic(place: Place, monke
     producer = edge._publisher._producer
     assert producer is not None
 
-    async def give_up(_: str, __: Sequence[Message], ___: Sequence[int], ____: list[Parcel]) -> None:
+    async def give_up(*_: object, **__: object) -> None:
         raise KafkaTimeoutError
 
     with monkeypatch.context() as patched:

@@ -3,13 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import pytest
 
 from tests.edge_place import PARTITIONS, Collector, Gate, Place, Seen, a_place, all_of, until
 from tests.servers import Servers
 from tests.system import System
-from workers.kafka.edge import KafkaEdge
 from workers.liveness import stuck_because
 from workers.ports import Progress, Record
 
@@ -58,23 +58,38 @@ async def test_lanes_work_beside_each_other(place: Place) -> None:
     assert not meeting.overlapped
 
 
-async def test_no_lane_begins_before_all_have_joined(place: Place) -> None:
-    """With a backlog at the start the first batches are not drained for the lanes that join after the first one."""
+class Noted(asyncio.Event):
+    """An event that tells whether anybody has come to wait for it."""
+
+    is_awaited = False
+
+    async def wait(self) -> Literal[True]:
+        """Wait, and say so."""
+        self.is_awaited = True
+        return await super().wait()
+
+
+async def test_no_lane_begins_before_all_have_joined(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane that has joined first leaves the backlog alone until the last has: its batch would only be drained."""
     for number in range(PARTITIONS):
         await place.send([b"%d" % at for at in range(50)], partition=number)
-    joined: list[bool] = []
-    collector = Collector()
-    edges: list[KafkaEdge] = []
+    collector, begins, last_may_join = Collector(), Noted(), asyncio.Event()
+    edge = place.edge(collector, lanes=2)
+    first, last = edge.lanes
+    first.flow.may_fetch = begins
+    join = last.start
 
-    async def handle(records: Sequence[Record], still_ours: Callable[[], bool]) -> Progress:
-        joined.append(edges[0].health().joined)
-        return await collector(records, still_ours)
+    async def join_late(topic_id: str) -> None:
+        await last_may_join.wait()
+        await join(topic_id)
 
-    edges.append(place.edge(handle, lanes=3, max_records=20))
-    await asyncio.wait_for(edges[0].start(), 30)
-    await until(lambda: len(collector.records) >= 50 * PARTITIONS)
-    assert all(joined)
-    assert len(collector.records) == 50 * PARTITIONS
+    monkeypatch.setattr(last, "start", join_late)
+    starting = asyncio.create_task(edge.start())
+    await until(lambda: bool(collector.records) or begins.is_awaited, what="the first lane to have joined")
+    assert not collector.records
+    last_may_join.set()
+    await asyncio.wait_for(starting, 30)
+    await until(lambda: len(collector.records) == 50 * PARTITIONS)
 
 
 async def test_one_lane_waits_while_the_other_goes_on(place: Place) -> None:

@@ -90,6 +90,7 @@ async def test_four_replicas_share_a_limit(system: System) -> None:
         "RATE_LIMIT_WINDOW_S": str(WINDOW_S),
         "KAFKA_MAX_BATCH": "50",
         "LOG_LEVEL": "ERROR",
+        "COMMAND_LANES": "1",  # one for each partition: all four have something to do
     }
     workers = await asyncio.gather(
         system.start("commands"),

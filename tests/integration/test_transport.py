@@ -237,7 +237,7 @@ async def tls_in_front_of(place: Place) -> AsyncIterator[str]:
 
 async def test_all_of_it_over_tls(place: Place, tmp_path: Path) -> None:
     """Workers with the listed rights, and no others, do all their work over TLS; what is not listed is denied them."""
-    system = System(place.servers, place.database_url, prefix=PREFIX, logs=tmp_path)
+    system = System(place.servers, place.database_url, prefix=PREFIX, shares_topics=True, logs=tmp_path)
     async with tls_in_front_of(place) as redis_url, system:
         system.settings |= {"DATABASE_URL": place.over_tls(), "REDIS_URL": redis_url, "LOG_LEVEL": "WARNING"}
         for role, settings in (
