@@ -1,16 +1,20 @@
 """The servers that tests run against: three ways to get them, one shape."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
 SHORT_SESSION_MS = 2000
+_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - Linux's file system in memory
+_PREFIX: Final = "catalog-tests-"
+_ROOM_BYTES: Final = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,42 @@ def start_servers(kind: str, state: Path) -> Iterator[Servers]:
 
 
 def _embedded(state: Path) -> Iterator[Servers]:
+    with _in_memory(state) as folder:
+        yield from _embedded_in(folder)
+
+
+@contextmanager
+def _in_memory(otherwise: Path) -> Iterator[Path]:
+    """A folder in memory for what the servers write, where there is plenty; else the one that is given.
+
+    Tests make and drop a thousand databases of a thousand files each, and file systems on disks may take half of two
+    cores to find a free inode among those that were deleted just now. What a killed session left goes with the next.
+    """
+    if not _has_room(_MEMORY):
+        yield otherwise
+        return
+    for left in _MEMORY.glob(f"{_PREFIX}*"):
+        if not Path(f"/proc/{left.name.removeprefix(_PREFIX)}").exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = _MEMORY / f"{_PREFIX}{os.getpid()}"
+    folder.mkdir()
+    folder.chmod(0o755)  # PostgreSQL may run as another account
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has_room(memory: Path) -> bool:
+    """Tell whether there is room for the databases of three sessions, and memory behind it."""
+    try:
+        known = dict(line.split()[:2] for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        return shutil.disk_usage(memory).free >= _ROOM_BYTES <= int(known["MemAvailable:"]) * 1024
+    except (OSError, LookupError, ValueError):
+        return False
+
+
+def _embedded_in(state: Path) -> Iterator[Servers]:
     from workers.stack.embedded import EmbeddedStack  # noqa: PLC0415 - only here are its packages needed
 
     config = {
@@ -64,7 +104,7 @@ def _embedded(state: Path) -> Iterator[Servers]:
         "log.initial.task.delay.ms": "500",
     }
     # Its processes are killed, never the machine: what they wrote is there without waiting for the disk.
-    embedded = EmbeddedStack(state, kafka_config=config, postgres_config={"fsync": "off"})
+    embedded = EmbeddedStack(state, kafka_config=config, postgres_config={"fsync": "off", "max_wal_size": "256MB"})
     env = embedded.up()
     try:
         yield Servers(env, embedded, SHORT_SESSION_MS)

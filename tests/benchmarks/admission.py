@@ -78,7 +78,7 @@ async def measure(
     servers: Servers, databases: Databases, tokens: list[str], *, checked: bool, spread: bool
 ) -> tuple[float, float]:
     """Publish commands, start one worker; replies a second, and its processor time in µs a command."""
-    async with System(servers, await databases.new(), forks=False) as system:
+    async with System(servers, await databases.new(), forks=False, judges=False) as system:
         senders = tokens * 10 if spread else [token for token in tokens for _ in range(10)]
         sent = [await system.send("commands", creation(), key=uuid.uuid4().hex, token=token) for token in senders]
         await system.flush()

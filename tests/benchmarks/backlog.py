@@ -151,27 +151,35 @@ async def measure_creations(
     servers: Servers, databases: Databases, side: Side, *, number: int = COMMANDS, begin: float = 0.0
 ) -> Measured:
     """Create customers."""
-    async with System(servers, await databases.new(side.root), PARTITIONS, side.root, forks=False) as system:
+    async with System(
+        servers, await databases.new(side.root), PARTITIONS, side.root, forks=False, judges=False
+    ) as system:
         return await answered(system, side, await send_all(system, creations(number)), begin=begin)
 
 
 async def measure_mix(servers: Servers, databases: Databases, side: Side) -> Measured:
     """Do a bit of everything."""
-    async with System(servers, await databases.new(side.root), PARTITIONS, side.root, forks=False) as system:
+    async with System(
+        servers, await databases.new(side.root), PARTITIONS, side.root, forks=False, judges=False
+    ) as system:
         customers = await lay_in(system, side)
         return await answered(system, side, await send_all(system, mix(COMMANDS, customers)))
 
 
 async def measure_orders(servers: Servers, databases: Databases, side: Side, prefix: str) -> Measured:
     """Place orders."""
-    async with System(servers, await databases.new(side.root), PARTITIONS, side.root, forks=False) as system:
+    async with System(
+        servers, await databases.new(side.root), PARTITIONS, side.root, forks=False, judges=False
+    ) as system:
         customers = await lay_in(system, side)
         return await answered(system, side, await send_all(system, orders(COMMANDS, customers, prefix)))
 
 
 async def measure_duplicates(servers: Servers, databases: Databases, side: Side) -> tuple[Measured, Measured]:
     """Create customers, then send all of it again: of the new ones, and of the duplicates."""
-    async with System(servers, await databases.new(side.root), PARTITIONS, side.root, forks=False) as system:
+    async with System(
+        servers, await databases.new(side.root), PARTITIONS, side.root, forks=False, judges=False
+    ) as system:
         bodies, token = creations(COMMANDS), system.token()
         sent = await send_all(system, bodies)
         new = await answered(system, side, sent)

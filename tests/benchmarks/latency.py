@@ -26,7 +26,9 @@ async def measure_latency(
     servers: Servers, databases: Databases, side: Side, samples: int = SAMPLES
 ) -> Mapping[str, Sequence[float]]:
     """Send requests of all kinds in turns, so many a second in all; milliseconds of each, sorted."""
-    async with System(servers, await databases.new(side.root), PARTITIONS, side.root, forks=False) as system:
+    async with System(
+        servers, await databases.new(side.root), PARTITIONS, side.root, forks=False, judges=False
+    ) as system:
         await system.admin.create_topics([NewTopic(f"{system.prefix}.{ECHO}", PARTITIONS, 1)])
         await start_program(system, "tests.benchmarks.echo", ECHO)
         for role in ("commands", "queries"):

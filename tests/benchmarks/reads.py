@@ -84,7 +84,7 @@ def _query(kind: str, **payload: object) -> Query:
 
 async def measure_reads(servers: Servers, catalogues: Catalogues, side: Side, name: str) -> Measured:
     """Have a backlog answered by one process: queries a second, from the first reply to the last, and their CPU."""
-    async with System(servers, await catalogues.of(side), PARTITIONS, side.root, forks=False) as system:
+    async with System(servers, await catalogues.of(side), PARTITIONS, side.root, forks=False, judges=False) as system:
         token = system.token()
         bodies = itertools.islice(BACKLOGS[name](), ASKED)
         ids = [await system.send("queries", body, key=uuid.uuid4().hex, token=token) for body in bodies]
@@ -109,7 +109,7 @@ async def measure_beside(
     servers: Servers, catalogues: Catalogues, side: Side, samples: int = LOOKED_UP
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Milliseconds of get_product alone, and beside 200 searches by one rare letter that are under way all the time."""
-    async with System(servers, await catalogues.of(side), PARTITIONS, side.root, forks=False) as system:
+    async with System(servers, await catalogues.of(side), PARTITIONS, side.root, forks=False, judges=False) as system:
         await side.start(system, "queries", ready=True)
         rows = await system.fetch("select mnemonic from products order by md5(mnemonic) limit 1000")
         mnemonics = [row["mnemonic"] for row in rows]

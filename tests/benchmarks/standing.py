@@ -31,7 +31,9 @@ async def measure_standing(
 ) -> Standing:
     """Start one worker of each role, let them be, then keep the command worker busy."""
     idle = {}
-    async with System(servers, await databases.new(side.root), PARTITIONS, side.root, forks=False) as system:
+    async with System(
+        servers, await databases.new(side.root), PARTITIONS, side.root, forks=False, judges=False
+    ) as system:
         for role in ("commands", "queries"):
             workers = await side.start(system, role, ready=True)
             await asyncio.sleep(SETTLED_S)
