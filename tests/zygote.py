@@ -44,7 +44,7 @@ def serve() -> Any:  # noqa: ANN401 - a request is JSON
     waking, woken = os.pipe()
     for end in (waking, woken):
         os.set_blocking(end, False)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, and they end this
+    on_interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the tests, and they end this
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(woken)
     received = b""
@@ -63,6 +63,7 @@ def serve() -> Any:  # noqa: ANN401 - a request is JSON
             made, making = os.pipe()
             if not (child := os.fork()):
                 _become(request, parent)
+                signal.signal(signal.SIGINT, on_interrupt)  # ignored where whoever started the tests ignores it
                 for end in (waking, woken, made, making):
                     os.close(end)
                 return request
@@ -90,7 +91,6 @@ def _become(request: Any, parent: int) -> None:  # noqa: ANN401
         sys.exit("the process that started this one has ended already")
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream, name in enumerate((os.devnull, request["out"], request["err"])):
         opened = os.open(name, (os.O_WRONLY | os.O_CREAT | os.O_APPEND) if stream else os.O_RDONLY, 0o600)
         os.dup2(opened, stream)

@@ -283,7 +283,8 @@ async def test_scaling_under_load(place: Place, lanes: int) -> None:
 
     So with lanes, which hand partitions over among each other, too.
     """
-    total = 6000
+    total = 0
+    turning = True
     order: list[tuple[str, int, int]] = []
     handled: dict[tuple[int, int], int] = {}
     observers: list[Seen] = []
@@ -299,8 +300,11 @@ async def test_scaling_under_load(place: Place, lanes: int) -> None:
         return handle
 
     async def load() -> None:
-        for start in range(0, total, 20):
-            await place.send([b"%d" % (start + number) for number in range(20)], partition=None)
+        nonlocal total
+        while turning or total < 6000:
+            await place.send([b"%d" % (total + number) for number in range(20)], partition=None)
+            total += 20
+            await until(lambda: total - len(handled) < 2000)
 
     def worker(name: str) -> Awaitable[KafkaEdge]:
         observers.append(Seen())
@@ -313,6 +317,7 @@ async def test_scaling_under_load(place: Place, lanes: int) -> None:
         mine = len(order)
         await until(lambda mine=mine: any(name.startswith("second") for name, *_ in order[mine:]))  # type: ignore[misc]
         await second.stop()
+    turning = False
     await loading
     await until(lambda: len(handled) == total, 60)
 

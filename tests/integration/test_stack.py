@@ -20,6 +20,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from redis.asyncio import Redis
 from typer.testing import CliRunner
 
+from tests.command_line import command
 from workers.stack import artifacts, commands
 from workers.stack.artifacts import Artifact
 from workers.stack.embedded import EmbeddedStack
@@ -197,6 +198,15 @@ def test_database_is_durable_and_its_owner_no_superuser(stack: EmbeddedStack) ->
     assert asyncio.run(_query(env, "select count(*) >= 0 from pg_stat_statements")) is True
 
 
+def test_the_doctor_finds_nothing_that_fails(stack: EmbeddedStack) -> None:
+    """On servers as they are run, set up by the two commands, exit code 0: what could be better is a warning."""
+    env = os.environ | stack.environment().as_env()
+    for arguments in (["migrate"], ["topics", "create"]):
+        assert asyncio.run(command(*arguments, env=env)).code == 0
+    finished = asyncio.run(command("doctor", env=env))
+    assert (finished.code, finished.out.splitlines()[-1].split(",")[0]) == (0, "0 failing"), finished
+
+
 def test_unknown_password_is_refused(stack: EmbeddedStack) -> None:
     """Another account of this machine does not get in by TCP alone."""
     env = stack.environment()
@@ -366,8 +376,8 @@ def test_commands_show_and_refuse(stack: EmbeddedStack, tmp_path: Path) -> None:
     assert (shown.exit_code, shown.output.count("ready")) == (0, len(PARTS))
     exported = run(commands.app, ["env", "--state", str(stack.state)])
     assert f"export REDIS_URL={stack.environment().redis_url}" in exported.output.splitlines()
-    for command in ("status", "env"):
-        refused = run(commands.app, [command, "--state", str(tmp_path)])
+    for asked in ("status", "env"):
+        refused = run(commands.app, [asked, "--state", str(tmp_path)])
         assert (refused.exit_code, refused.stderr.count("\n")) == (1, 1)
         assert refused.stderr.startswith("error: no stack was ever started")
 

@@ -151,7 +151,10 @@ class KafkaEdge:
                 task.cancel()
                 await asyncio.wait({task})
         await self._leave(self.lanes)
-        await self._broker.stop()
+        try:
+            await self._broker.stop()
+        except* Exception as errors:  # noqa: BLE001 - it is closed as far as it can be
+            _not_closed(errors.exceptions)
         await self._publisher.stop()
 
     def health(self) -> EdgeHealth:
@@ -200,8 +203,8 @@ class KafkaEdge:
 
     async def _leave(self, lanes: Sequence[Lane]) -> None:
         ends = await asyncio.gather(*(lane.stop() for lane in lanes), return_exceptions=True)
-        if errors := [type(end).__name__ for end in ends if isinstance(end, Exception)]:
-            _log.warning("consumer_not_closed", errors=errors)  # it is closed as far as it can be
+        if errors := [end for end in ends if isinstance(end, Exception)]:
+            _not_closed(errors)
 
     async def _until_done(self, step: Callable[[], Awaitable[None]]) -> None:
         """Do a step of starting again until it works; a broker that is away only makes it wait."""
@@ -290,6 +293,11 @@ class KafkaEdge:
     def _break(self, reason: str) -> None:
         self._fatal = reason
         self._broken.set()
+
+
+def _not_closed(errors: Sequence[BaseException]) -> None:
+    """Tell of consumers that are closed as far as they can be."""
+    _log.warning("consumer_not_closed", errors=[type(error).__name__ for error in errors])
 
 
 def _of_lanes(consumption: Consumption) -> Sequence[Consumption]:
