@@ -72,11 +72,11 @@ run: .venv ## The whole system on this machine, with a scenario; stays up until 
 
 # ----------------------------------------------------------------------------------------------------------------- checks
 
-# Most tests wait for a server or a time-out: three processes, each with a stack of its own, keep two cores busy. What
+# Most tests wait for a server or a time-out: four processes, each with a stack of its own, keep two cores busy. What
 # stays together by file, and what begins, is told in tests/distribution.py. A few that are chosen by name share one
 # process, and start at once.
 test: .venv ## All tests but the suites below; more pytest options: make test ARGS="-k dead_letter"
-	@$(PYTEST) -m "not ($(SUITES))" $(if $(findstring -k,$(ARGS)),,--numprocesses 3 --dist loadfile) $(ARGS)
+	@$(PYTEST) -m "not ($(SUITES))" $(if $(findstring -k,$(ARGS)),,--numprocesses 4 --dist loadfile) $(ARGS)
 
 # Likewise, in two processes; one test at a time, as one may take as long as twenty others. What measures how fast the
 # machine is runs alone, at the end.

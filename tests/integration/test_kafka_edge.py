@@ -299,12 +299,15 @@ async def test_scaling_under_load(place: Place, lanes: int) -> None:
 
         return handle
 
+    def is_near() -> bool:
+        return total - len(handled) < 2000
+
     async def load() -> None:
         nonlocal total
         while turning or total < 6000:
             await place.send([b"%d" % (total + number) for number in range(20)], partition=None)
             total += 20
-            await until(lambda: total - len(handled) < 2000)
+            await until(is_near)
 
     def worker(name: str) -> Awaitable[KafkaEdge]:
         observers.append(Seen())
