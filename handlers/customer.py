@@ -94,8 +94,8 @@ class CustomerReader(Protocol):
         """Find living customers; one statement, however many are asked for."""
         ...
 
-    async def search(self, searches: Sequence[CustomerSearch]) -> Sequence[Found[Customer] | TooMuch]:
-        """Find pages of living customers, newest first, ties by id; the first ones where all would take long."""
+    async def search(self, searches: Sequence[CustomerSearch]) -> Sequence[Found[Customer] | TooMuch | None]:
+        """Find pages of living customers, newest first, ties by id; None for some where all would take long."""
         ...
 
     async def count_active(self) -> int:

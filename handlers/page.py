@@ -28,7 +28,6 @@ class Listed(Protocol):
 T = TypeVar("T", bound=Listed)
 Q = TypeVar("Q")
 W = TypeVar("W")
-F = TypeVar("F")
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -119,10 +118,10 @@ def show_page(
 async def answer_pages(
     queries: Sequence[Q],
     read: Callable[[Q], W],
-    find: Callable[[Sequence[W]], Awaitable[Sequence[F]]],
-    show: Callable[[Q, F], Result],
-) -> Sequence[Result]:
-    """Answer queries for pages, in their order, as far as `find` gets with what `read` makes of them.
+    find: Callable[[Sequence[W]], Awaitable[Sequence[Found[T] | TooMuch | None]]],
+    show: Callable[[Q, Found[T] | TooMuch], Result],
+) -> Sequence[Result | None]:
+    """Answer queries for pages, in their order, as far as `find` finds what `read` makes of them; None for the others.
 
     422 for one whose cursor `read` refuses.
     """
@@ -134,14 +133,12 @@ async def answer_pages(
             wanted.append(Failure(error))
     sought = [one for one in wanted if not isinstance(one, Failure)]
     pages = await find(sought) if sought else ()
-    answers: list[Result] = []
+    answers: list[Result | None] = []
     found = iter(pages)
     for query, one in zip(queries, wanted, strict=True):
         if isinstance(one, Failure):
             answers.append(one)
-            continue
-        page = next(found, None)
-        if page is None:
-            break
-        answers.append(show(query, page))
+        else:
+            page = next(found, None)
+            answers.append(show(query, page) if page is not None else None)
     return answers

@@ -208,12 +208,12 @@ class ProductReader(Protocol):
         """Find products by id; a number of statements that does not depend on how many are asked for."""
         ...
 
-    async def list_pages(self, pages: Sequence[ProductPage]) -> Sequence[Found[Product] | TooMuch]:
-        """Find pages of products, newest first, ties by id; the first ones where all would take long."""
+    async def list_pages(self, pages: Sequence[ProductPage]) -> Sequence[Found[Product] | TooMuch | None]:
+        """Find pages of products, newest first, ties by id; None for some where all would take long."""
         ...
 
-    async def search(self, searches: Sequence[ProductSearch]) -> Sequence[Found[Product] | TooMuch]:
-        """Find pages of products by a part of their mnemonic, newest first, ties by id; the first ones, as above."""
+    async def search(self, searches: Sequence[ProductSearch]) -> Sequence[Found[Product] | TooMuch | None]:
+        """Find pages of products by a part of their mnemonic, newest first, ties by id; None for some, as above."""
         ...
 
     async def rules_of(self, mnemonics: Sequence[str]) -> dict[str, RuleSet]:

@@ -322,7 +322,7 @@ class CustomerTable:
             rows = await connection.fetch(_GET, list(set(customer_ids)))
         return {row["id"]: _customer(row) for row in rows}
 
-    async def search(self, searches: Sequence[CustomerSearch]) -> Sequence[Found[Customer] | TooMuch]:
+    async def search(self, searches: Sequence[CustomerSearch]) -> Sequence[Found[Customer] | TooMuch | None]:
         """Find pages, newest first; a page and its count are of one snapshot, as are pages of the same filters."""
         any_stale: bool | None = None
 

@@ -117,12 +117,11 @@ async def find_pages(
     asked: Sequence[P],
     list_of: Callable[[P], Hashable | None],
     find: Callable[[Connection, Sequence[P]], Awaitable[tuple[Sequence[Found[T] | TooMuch], int]]],
-) -> Sequence[Found[T] | TooMuch]:
-    """Find pages, those of one list together; the first ones, at least one, where all would take long, or much.
+) -> Sequence[Found[T] | TooMuch | None]:
+    """Find pages, those of one list together; None for some, but the first list's, where all would take long, or much.
 
     `list_of` says which list a page is of, None for one that is found by itself; `find` returns such pages, and how
-    many bytes they took. Raises what it raises for the first of them: who asks for the others again meets what they
-    met.
+    many bytes they took. Raises what it raises for the first list: who asks for the others again meets what they met.
     """
     pages: dict[int, Found[T] | TooMuch] = {}
     began_at, loaded_bytes = time.monotonic(), 0
@@ -135,10 +134,9 @@ async def find_pages(
                 if time.monotonic() - began_at > PAGES_FOR_S or loaded_bytes > PAGES_BYTES:
                     break
     except Exception:
-        if 0 not in pages:
+        if not pages:
             raise
-    there = next((place for place in range(len(asked)) if place not in pages), len(asked))
-    return [pages[place] for place in range(there)]
+    return [pages.get(place) for place in range(len(asked))]
 
 
 def _together(asked: Sequence[P], list_of: Callable[[P], Hashable | None]) -> Sequence[Sequence[int]]:

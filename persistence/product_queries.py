@@ -332,11 +332,11 @@ class ProductTable:
             rows = await self._reads.fetch(connection, _detail_alone, product_id)
         return ProductDetail(product_of(rows[0]), _versions(rows[0]["versions"])) if rows else None
 
-    async def list_pages(self, pages: Sequence[ProductPage]) -> Sequence[Found[Product] | TooMuch]:
+    async def list_pages(self, pages: Sequence[ProductPage]) -> Sequence[Found[Product] | TooMuch | None]:
         """Find pages, newest first; a page and its count are of one snapshot, as are pages of the same list."""
         return await self._pages([_Page(*_list_of(one), one.page_size, one.offset, one.after) for one in pages])
 
-    async def search(self, searches: Sequence[ProductSearch]) -> Sequence[Found[Product] | TooMuch]:
+    async def search(self, searches: Sequence[ProductSearch]) -> Sequence[Found[Product] | TooMuch | None]:
         """Find pages by a part of the mnemonic, newest first."""
         return await self._pages(
             [
@@ -347,7 +347,7 @@ class ProductTable:
             ]
         )
 
-    async def _pages(self, pages: Sequence["_Page"]) -> Sequence[Found[Product] | TooMuch]:
+    async def _pages(self, pages: Sequence["_Page"]) -> Sequence[Found[Product] | TooMuch | None]:
         async def find(
             connection: Connection, alike: Sequence[_Page]
         ) -> tuple[Sequence[Found[Product] | TooMuch], int]:

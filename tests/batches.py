@@ -59,7 +59,9 @@ class Batches:
     async def query(self, kind: str, payload: Mapping[str, object], now: datetime = NOW) -> Answer:
         """Answer one query."""
         asked = Asked(read((kind, payload)).payload, context(now))
-        return shown((await QUERIES[kind]([asked], self.readers))[0])
+        (result,) = await QUERIES[kind]([asked], self.readers)
+        assert result is not None
+        return shown(result)
 
     @asynccontextmanager
     async def prepared(

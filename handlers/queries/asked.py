@@ -19,8 +19,8 @@ class Asked(Generic[Q]):
     context: Context
 
 
-QueryUseCase = Callable[[Sequence[Asked[Any]], Readers], Awaitable[Sequence[Result]]]
-"""Answers queries of one kind, in order: all of them, or the first ones, at least one, where the rest would take long.
+QueryUseCase = Callable[[Sequence[Asked[Any]], Readers], Awaitable[Sequence[Result | None]]]
+"""Answers queries of one kind, in order: all of them, or some, at least one, where the rest would take long.
 
-Those will be asked again.
+Those, which have None or come after the last answer, will be asked again.
 """

@@ -23,7 +23,7 @@ async def get_customers(asked: Sequence[Asked[GetCustomer]], readers: Readers) -
     ]
 
 
-async def search_customers(asked: Sequence[Asked[SearchCustomers]], readers: Readers) -> Sequence[Result]:
+async def search_customers(asked: Sequence[Asked[SearchCustomers]], readers: Readers) -> Sequence[Result | None]:
     """200 a page of living customers, newest first; 422 for a cursor that is not of this search."""
     return await answer_pages([one.query for one in asked], _search_of, readers.customers.search, _show)
 

@@ -15,7 +15,7 @@ def once(answer: QueryUseCase, circumstances: Callable[[Asked[Any]], object] = l
     same of both: whatever else of the context the use case reads.
     """
 
-    async def answer_all(asked: Sequence[Asked[Any]], readers: Readers) -> Sequence[Result]:
+    async def answer_all(asked: Sequence[Asked[Any]], readers: Readers) -> Sequence[Result | None]:
         firsts: dict[object, int] = {}
         places: list[int] = []
         different: list[Asked[Any]] = []
@@ -26,11 +26,6 @@ def once(answer: QueryUseCase, circumstances: Callable[[Asked[Any]], object] = l
                 different.append(one)
             places.append(firsts[key])
         results = await answer(different, readers)
-        answered: list[Result] = []
-        for place in places:
-            if place >= len(results):
-                break
-            answered.append(results[place])
-        return answered
+        return [results[place] if place < len(results) else None for place in places]
 
     return answer_all

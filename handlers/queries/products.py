@@ -130,7 +130,7 @@ def _answer(query: GetProduct, body: bytes | OversizedProduct | None) -> Result:
     return Failure(product_id_not_found(query.product_id or ""))
 
 
-async def list_products(asked: Sequence[Asked[ListProducts]], readers: Readers) -> Sequence[Result]:
+async def list_products(asked: Sequence[Asked[ListProducts]], readers: Readers) -> Sequence[Result | None]:
     """200 a page of products, newest first; 422 for a cursor that is not of this list."""
     return await answer_pages([one.query for one in asked], _list_of, readers.products.list_pages, _show_list)
 
@@ -150,7 +150,7 @@ def _show_list(query: ListProducts, found: Found[Product] | TooMuch) -> Result:
 
 async def find_products_for_date_range(
     asked: Sequence[Asked[FindProductsForDateRange]], readers: Readers
-) -> Sequence[Result]:
+) -> Sequence[Result | None]:
     """200 a page of the products that have a version in force on any day of the range, newest first; 422."""
     return await answer_pages([one.query for one in asked], _range_of, readers.products.list_pages, _show_range)
 
@@ -177,7 +177,7 @@ def _show(query: ListProducts | FindProductsForDateRange, found: Found[Product] 
     return show_page(RESOURCE, found, product_result, filters, page_size=query.page_size, page=page)
 
 
-async def search_products(asked: Sequence[Asked[SearchProducts]], readers: Readers) -> Sequence[Result]:
+async def search_products(asked: Sequence[Asked[SearchProducts]], readers: Readers) -> Sequence[Result | None]:
     """200 a page of products, newest first; 422 for a cursor that is not of this search. Case does not matter."""
     return await answer_pages([one.query for one in asked], _search_of, readers.products.search, _show_search)
 

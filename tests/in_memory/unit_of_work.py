@@ -193,5 +193,6 @@ async def ask(readers: Any, circumstances: Circumstances, kind: str, payload: Ma
     message = read((kind, payload))
     if message.refusal is not None:
         return shown(Failure(message.refusal))
-    results = await QUERIES[message.kind]([Asked(message.payload, circumstances.context())], readers)
-    return shown(results[0])
+    (result,) = await QUERIES[message.kind]([Asked(message.payload, circumstances.context())], readers)
+    assert result is not None
+    return shown(result)

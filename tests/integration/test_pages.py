@@ -10,6 +10,7 @@ import pytest
 from handlers.queries import QUERIES
 from handlers.queries.asked import Asked
 from handlers.result import Result
+from persistence import page_rows
 from persistence.engine import PoolSettings, connected, create_engine
 from persistence.page_rows import MOST_BYTES
 from persistence.phases import Phase, catalogue_columns
@@ -236,6 +237,20 @@ async def test_a_page_is_loaded_as_far_as_it_may_fit(database_url: str) -> None:
         await engine.dispose()
 
 
+async def test_no_page_is_found_for_nothing(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lists that take long are answered one after the other, each page of a list that was found, wherever it stands."""
+    monkeypatch.setattr(page_rows, "PAGES_FOR_S", -1.0)
+    engine = create_engine(database_url, PoolSettings(), "tests")
+    try:
+        readers = PostgresCatalogue(engine).readers
+        payloads = [{"name_contains": needle, "offset": offset} for offset in range(3) for needle in "abc"]
+        asked = [Asked(read(("search_customers", payload)).payload, context(NOW)) for payload in payloads]
+        results = await QUERIES["search_customers"](asked, readers)
+        assert [place for place, result in enumerate(results) if result is not None] == [0, 3, 6]
+    finally:
+        await engine.dispose()
+
+
 FILTERS: Final[Mapping[str, Sequence[Mapping[str, object]]]] = {
     "list_products": [{}, {"category": "BOOKS"}, {"category": "NONE"}],
     "search_products": [{}, {"mnemonic_contains": "1"}, {"mnemonic_contains": "%"}],
@@ -267,10 +282,11 @@ async def test_pages_asked_for_at_once(catalogue: Catalogue, kind: str) -> None:
     ]
     alone += [await catalogue.ask(kind, payload) for payload in after]
     asked = [Asked(read((kind, payload)).payload, context(NOW)) for payload in [*payloads, *after]] * 2
-    results: list[Result] = []
-    while len(results) < len(asked):
-        more = await QUERIES[kind](asked[len(results) :], catalogue.readers)
-        assert more
-        results += more
-    assert [shown(result) for result in results] == alone * 2
+    results: dict[int, Result] = {}
+    while left := [place for place in range(len(asked)) if place not in results]:
+        more = await QUERIES[kind]([asked[place] for place in left], catalogue.readers)
+        found = {place: result for place, result in zip(left, more, strict=False) if result is not None}
+        assert found
+        results |= found
+    assert [shown(results[place]) for place in range(len(asked))] == alone * 2
     assert any(answer["data"]["items"] for answer in alone)

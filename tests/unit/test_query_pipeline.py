@@ -48,12 +48,14 @@ class Desk:
     late: set[int] = field(default_factory=set)
     away: int = 0
     broker_away: int = 0
+    answers: Callable[[int], bool] = lambda _: True
+    """Which of those that it is asked it answers at once, besides the first."""
     published: list[int] = field(default_factory=list)
     acked: list[int] = field(default_factory=list)
     takes_s: float = 0.0
 
     # The database
-    async def read(self, asked: Sequence[Asked[Any]], _: Readers) -> Sequence[Result]:
+    async def read(self, asked: Sequence[Asked[Any]], _: Readers) -> Sequence[Result | None]:
         numbers = [one.query for one in asked]
         self.reads.append(numbers)
         error = self.script(numbers, len(self.reads))
@@ -62,7 +64,8 @@ class Desk:
                 await asyncio.sleep(READ_S)
                 self.now += self.takes_s
             raise error
-        return [Success(retrieved("thing", number)) for number in numbers]
+        now = {numbers[0], *filter(self.answers, numbers)}
+        return [Success(retrieved("thing", number)) if number in now else None for number in numbers]
 
     async def look_up(self) -> float:
         return self.look_up_s
@@ -220,6 +223,14 @@ async def test_equal_queries_are_too_expensive_together() -> None:
         "QUERY_TOO_EXPENSIVE"
     ] * 5
     assert desk.reads == [[0] * 5] * 2
+
+
+async def test_what_is_left_out_comes_again() -> None:
+    """A use case answers some, wherever they stand: these are answered once, and the others, alone, come again."""
+    desk = Desk(lambda _, __: None, answers=lambda number: number % 3 == 0)
+    deliveries = await desk.run("search_customers", 7)
+    assert all(isinstance(one.end, Applied) for one in deliveries)
+    assert desk.reads == [[0, 1, 2, 3, 4, 5, 6], [1, 2, 4, 5], [2, 4, 5], [4, 5], [5]]
 
 
 async def test_among_others_equal_queries_are_found() -> None:

@@ -154,7 +154,7 @@ class QueryBatch:
                     await self.answer(_deliveries(read))
                 finally:
                     self.pipeline.room.give(size)
-                left = left[len(read) :]
+                left = [one for one in left if one.delivery.end is None]
             left = await self._still_wanted(left)
 
     async def deny_late(self, late: Sequence[Delivery]) -> None:
@@ -192,7 +192,7 @@ class QueryBatch:
         return wanted
 
     async def _read_some(self, group: Sequence[Admitted], *, alone: bool) -> tuple[Sequence[Admitted], int]:
-        """Read queries of one kind, the first ones at least; which, and the bytes of their answers.
+        """Read queries of one kind, some at least; which, and the bytes of their answers.
 
         Raises what reading does. The place of a read is given back before its answer is published: a topic that takes
         none holds up no read, but for the room that its answers take.
@@ -213,6 +213,8 @@ class QueryBatch:
             size, loop, answers = 0, LoopShare(), _Answers()
             read: list[Admitted] = []
             for one, result in zip(group, results, strict=False):
+                if result is None:
+                    continue
                 if read and size > ANSWER_BYTES:
                     break  # equal queries have one answer, which is published for each: the others come again
                 body, status_code = answers.of(result)
@@ -226,13 +228,13 @@ class QueryBatch:
         finally:
             leave()
 
-    async def _results(self, group: Sequence[Admitted], *, alone: bool) -> Sequence[Result]:
+    async def _results(self, group: Sequence[Admitted], *, alone: bool) -> Sequence[Result | None]:
         kind = group[0].kind.name
         self._source = source = self._source or await self.pipeline.source()
         source.look_ups.keep_up()
         asked = [Asked(one.payload, one.context) for one in group]
 
-        async def ask() -> Sequence[Result]:
+        async def ask() -> Sequence[Result | None]:
             with database_time() as spent:
                 results = await self.pipeline.use_cases[kind](asked, source.readers)
             self.pipeline.observer.database(kind, spent.seconds)
