@@ -45,9 +45,12 @@ async def test_lanes_work_beside_each_other(place: Place) -> None:
     """Two lanes have all partitions between them, and a batch each under way at once, never of one partition."""
     meeting, seen = Meeting(), Seen()
     edge = await place.started(meeting, seen, lanes=2)
-    shares = [{one.position for one in lane.partitions()} for lane in edge.lanes]
-    assert [len(share) for share in shares] == [PARTITIONS // 2] * 2
-    assert len(set.union(*shares)) == PARTITIONS
+
+    def shares() -> list[set[tuple[str, int]]]:
+        return [{one.position for one in lane.partitions()} for lane in edge.lanes]
+
+    await until(lambda: [len(share) for share in shares()] == [PARTITIONS // 2] * 2, what="all partitions, shared out")
+    assert len(set.union(*shares())) == PARTITIONS
     assert [one.position[1] for one in edge.health().partitions] == [*range(PARTITIONS)]
 
     for number in range(PARTITIONS):

@@ -10,7 +10,7 @@ import pytest
 
 from persistence.cache import BREAK_S, RedisCache, cache_key
 from persistence.engine import Engine, PoolSettings, connected, create_engine
-from persistence.rate_limits import Charge, RedisWindows
+from persistence.rate_limits import Charge, RedisAwayError, RedisWindows
 from persistence.redis_client import create_redis
 from tests.chaos.proxy import Line, Proxy
 from tests.redis_server import OwnRedis
@@ -216,6 +216,17 @@ async def test_no_limit_is_passed(pair: Pair, before: int, told: bool) -> None:
     await limit.close()
 
 
+async def judged(windows: RedisWindows) -> list[int]:
+    """Have a message judged, again where a busy machine was slower than a server may be."""
+    for left in reversed(range(10)):
+        try:
+            return list(await windows.judge([Charge("c", 1, "t", 0, 1)], [(1, 1000)]))  # type: ignore[list-item]
+        except RedisAwayError:
+            if not left:
+                raise
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("name", "before", "after"),
     [
@@ -253,7 +264,7 @@ async def test_whatever_a_server_refuses_another_is_asked(
     for _ in range(2):
         assert await shown(cache, source) == 1
     assert b'"version":1' in (await pair.new.get(cache_key(SPACE, NAME)) or b""), "the new primary is used"
-    assert list(await windows.judge([Charge("c", 1, "t", 0, 1)], [(1, 1000)])) == [0]  # type: ignore[list-item]
+    assert await judged(windows) == [0]
     assert await pair.new.keys("{failover:rate}:*")
     if after is not None:
         await administrator.execute_command(*after)
