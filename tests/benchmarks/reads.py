@@ -54,9 +54,9 @@ def searches() -> Iterator[Query]:
 
 
 def lists() -> Iterator[Query]:
-    """Pages of products, no two equal."""
+    """Pages of products, no two equal, and none so far on that it takes a cursor."""
     for page in itertools.count(1):
-        for size in (10, 20, 50):
+        for size in range(1, 101):
             yield _query("list_products", page=page, page_size=size)
 
 
