@@ -374,7 +374,8 @@ def _error_schema(error: type[CatalogError]) -> Document:
         "properties": {"error_code": {"const": error.error_code}, "details": details},
         "required": ["error_code", "details"],
     }
-    return _envelope(error.status_code, "error", data, " ".join((error.__doc__ or "").split()))
+    envelope = _envelope(error.status_code, "error", data, " ".join((error.__doc__ or "").split()))
+    return {**envelope, "x-repeat": {"message_id": error.repeat.message_id, "with": error.repeat.needs}}
 
 
 def _all_errors() -> list[type[CatalogError]]:
@@ -492,7 +493,8 @@ they do not know, and keep unknown codes as text. Decimals are texts, times RFC 
 **Again.** A command takes effect at most once for each caller (`iss`, `sub`) and `message_id`: after a time-out, \
 send the same message again, or ask `get_outcome`. With the same content it is answered as before, with other \
 content by `MESSAGE_ID_REUSED`. After `RATE_LIMITED` wait `retry_after_ms`. A 500 with `parked: true` is answered \
-again later, under the same correlation id.
+again later, under the same correlation id. At each error `x-repeat` says whether what it refused may be sent again: \
+under the `same` or a `new` message_id, or not at all, and with what.
 
 **Text** is trimmed and normalised to NFC, then measured in code points, and kept like that; control characters are \
 refused. JSON objects are measured in bytes of their canonical form (RFC 8785).

@@ -5,9 +5,22 @@ what a use case returns is stored, what is refused before it is not (see `worker
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Literal, NamedTuple
 
 from contracts import messages
+
+
+class Repeat(NamedTuple):
+    """Whether a request that was refused may be sent once more, under which message_id, and with what.
+
+    A query has no outcome: whatever id is named here, it may be asked again.
+    """
+
+    message_id: Literal["same", "new"] | None
+    """`same`: nothing was kept of the refusal, the very same message may be sent again. `new`: the refusal is the
+    outcome of its id; another try is another request. None: it would be refused again."""
+    needs: str
+    """What has to be otherwise; of None: what to do instead."""
 
 
 class CatalogError(Exception):
@@ -18,6 +31,7 @@ class CatalogError(Exception):
 
     status_code: ClassVar[int] = 500
     error_code: ClassVar[str] = "INTERNAL_ERROR"
+    repeat: ClassVar[Repeat] = Repeat("same", "nothing else, after a while")
 
     def __init__(self, message: str, details: Mapping[str, object] | None = None) -> None:
         super().__init__(message)
@@ -35,6 +49,7 @@ class MalformedMessageError(CatalogError):
 
     status_code = 400
     error_code = "MALFORMED_MESSAGE"
+    repeat = Repeat(None, "put the message right: headers, body, or the topic it was sent to")
 
 
 class UnknownKindError(CatalogError):
@@ -42,6 +57,7 @@ class UnknownKindError(CatalogError):
 
     status_code = 400
     error_code = "UNKNOWN_KIND"
+    repeat = Repeat(None, "take one of the kinds that the details list")
 
     @property
     def summary(self) -> str:
@@ -53,6 +69,7 @@ class UnsupportedVersionError(CatalogError):
 
     status_code = 400
     error_code = "UNSUPPORTED_VERSION"
+    repeat = Repeat(None, "take one of the versions that the details list")
 
 
 class InvalidProductCodeError(CatalogError):
@@ -60,6 +77,7 @@ class InvalidProductCodeError(CatalogError):
 
     status_code = 400
     error_code = "INVALID_PRODUCT_CODE"
+    repeat = Repeat(None, "put the mnemonic right")
 
 
 class BusinessRuleViolationError(CatalogError):
@@ -67,6 +85,7 @@ class BusinessRuleViolationError(CatalogError):
 
     status_code = 400
     error_code = "BUSINESS_RULE_VIOLATION"
+    repeat = Repeat("new", "once what the message names is otherwise")
 
 
 class UnauthenticatedError(CatalogError):
@@ -74,6 +93,7 @@ class UnauthenticatedError(CatalogError):
 
     status_code = 401
     error_code = "UNAUTHENTICATED"
+    repeat = Repeat("same", "a token that is valid when the broker stamps the message")
 
 
 class ForbiddenError(CatalogError):
@@ -81,12 +101,14 @@ class ForbiddenError(CatalogError):
 
     status_code = 403
     error_code = "FORBIDDEN"
+    repeat = Repeat("same", "a token with the role that the details name")
 
 
 class NotFoundError(CatalogError):
     """The thing named does not exist (any more)."""
 
     status_code = 404
+    repeat = Repeat("new", "once it exists")
 
 
 class CustomerNotFoundError(NotFoundError):
@@ -117,6 +139,7 @@ class OutcomeNotFoundError(NotFoundError):
     """No outcome of this caller has this message_id."""
 
     error_code = "OUTCOME_NOT_FOUND"
+    repeat = Repeat("new", "later: a command that waits is not decided yet")
 
 
 class BackfillNotFoundError(NotFoundError):
@@ -129,6 +152,7 @@ class AlreadyTakenError(CatalogError):
     """The request collides with what exists."""
 
     status_code = 409
+    repeat = Repeat("new", "another name, address or id, or nothing: it may be your own of before")
 
 
 class CustomerAlreadyExistsError(AlreadyTakenError):
@@ -159,24 +183,28 @@ class OverlappingDateRangeError(AlreadyTakenError):
     """The version would overlap another one, which the details name."""
 
     error_code = "OVERLAPPING_DATE_RANGE"
+    repeat = Repeat("new", "dates that are free")
 
 
 class VersionConflictError(AlreadyTakenError):
     """`expected_version` is not the version that is stored."""
 
     error_code = "VERSION_CONFLICT"
+    repeat = Repeat("new", "the version that is stored now, after a look at what it says")
 
 
 class IllegalTransitionError(AlreadyTakenError):
     """The state machine has no such edge; the details list the legal ones."""
 
     error_code = "ILLEGAL_TRANSITION"
+    repeat = Repeat("new", "once the state allows it; the details list where it leads")
 
 
 class MessageIdReusedError(AlreadyTakenError):
     """This caller used the message_id before, for other content."""
 
     error_code = "MESSAGE_ID_REUSED"
+    repeat = Repeat("new", "an id of its own for each request")
 
 
 class GoneError(CatalogError):
@@ -189,18 +217,21 @@ class VersionRemovedError(GoneError):
     """The version is past its sunset, and refusing is switched on."""
 
     error_code = "VERSION_REMOVED"
+    repeat = Repeat("new", "a newer version of the kind")
 
 
 class OutcomeErasedError(GoneError):
     """The outcome held data of a customer deleted since; its id stays used."""
 
     error_code = "OUTCOME_ERASED"
+    repeat = Repeat(None, "nothing: it took effect, and what it spoke of is deleted")
 
 
 class OutcomeExpiredError(GoneError):
     """The message is older than the outcomes that are kept: applying it might do it twice."""
 
     error_code = "OUTCOME_EXPIRED"
+    repeat = Repeat("new", "after a look at whether it took effect: nobody remembers")
 
 
 class MessageTooLargeError(CatalogError):
@@ -208,6 +239,7 @@ class MessageTooLargeError(CatalogError):
 
     status_code = 413
     error_code = "MESSAGE_TOO_LARGE"
+    repeat = Repeat(None, "make it smaller, or several of it")
 
 
 class ResponseTooLargeError(CatalogError):
@@ -215,6 +247,7 @@ class ResponseTooLargeError(CatalogError):
 
     status_code = 413
     error_code = "RESPONSE_TOO_LARGE"
+    repeat = Repeat(None, "ask for less at once; a command took effect")
 
 
 class BusinessRuleError(CatalogError):
@@ -222,6 +255,7 @@ class BusinessRuleError(CatalogError):
 
     status_code = 422
     error_code = "BUSINESS_RULE_ERROR"
+    repeat = Repeat("new", "once the rules are put right")
 
 
 class QueryTooExpensiveError(CatalogError):
@@ -229,6 +263,7 @@ class QueryTooExpensiveError(CatalogError):
 
     status_code = 422
     error_code = "QUERY_TOO_EXPENSIVE"
+    repeat = Repeat(None, "ask what the details name instead")
 
 
 class ValidationFailedError(CatalogError):
@@ -236,6 +271,7 @@ class ValidationFailedError(CatalogError):
 
     status_code = 422
     error_code = "VALIDATION_FAILED"
+    repeat = Repeat(None, "put the fields right that the details name")
 
     def __init__(self, errors: Sequence[Mapping[str, str]]) -> None:
         """`errors`: mappings of field (a dotted path inside the payload), message and type; at least one."""
@@ -258,6 +294,7 @@ class RateLimitedError(CatalogError):
 
     status_code = 429
     error_code = "RATE_LIMITED"
+    repeat = Repeat("same", "nothing else, `retry_after_ms` later")
 
 
 class InternalError(CatalogError):
@@ -265,6 +302,7 @@ class InternalError(CatalogError):
 
     status_code = 500
     error_code = "INTERNAL_ERROR"
+    repeat = Repeat("same", "nothing else, after a while; where it is `parked`, the answer comes by itself")
 
 
 class DeadlineExceededError(CatalogError):
@@ -272,6 +310,7 @@ class DeadlineExceededError(CatalogError):
 
     status_code = 504
     error_code = "DEADLINE_EXCEEDED"
+    repeat = Repeat("same", "a later deadline")
 
 
 REFUSALS: Final[Sequence[type[CatalogError]]] = (

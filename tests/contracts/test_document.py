@@ -73,6 +73,18 @@ def test_every_kind_and_version_is_told(contract: Contract) -> None:
             assert told == tuple(one and one.isoformat() for one in (version.deprecated_on, version.sunset_on))
 
 
+def test_every_error_says_whether_to_repeat(contract: Contract) -> None:
+    """Each error names the message_id of a repetition and what it needs; what may be an outcome needs a new one."""
+    schemas = contract.document["components"]["schemas"]
+    repeats = {name.removeprefix("Error."): one["x-repeat"] for name, one in schemas.items() if name[:6] == "Error."}
+    assert all(one["message_id"] in {"same", "new", None} and one["with"] for one in repeats.values())
+    stored = {error.error_code for kind in KINDS.values() for error in kind.errors}
+    assert not [code for code in stored if repeats[code]["message_id"] == "same"]
+    assert {code for code, one in repeats.items() if one["message_id"] == "same"} == {
+        "UNAUTHENTICATED", "FORBIDDEN", "RATE_LIMITED", "INTERNAL_ERROR", "DEADLINE_EXCEEDED",
+    }  # fmt: skip
+
+
 def test_a_deployment_fills_the_places(contract: Contract) -> None:
     """Prefix, currency, limit and servers stand where they belong; without them a reader sees what to fill in."""
     channels, info = contract.document["channels"], contract.document["info"]
