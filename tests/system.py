@@ -104,7 +104,7 @@ class System:
     what other checkouts need, and whoever measures a process."""
     prefix: str = field(default_factory=lambda: f"t{uuid.uuid4().hex[:10]}")
     judges: bool = True
-    """Whether what is answered is held against the contract: not what benchmarks' other sides answer."""
+    """Whether what is answered is held against the contract: not what benchmarks measure, which would pay for it."""
     shares_topics: bool = False
     """Others have the same prefix: the topics are not deleted with it."""
     workers: list[WorkerProcess] = field(default_factory=list)
@@ -267,7 +267,7 @@ class System:
         async for record in self.consumer:
             headers = {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
             reply = Reply(json.loads(record.value), record.value, headers, record.key, time.time())
-            if self.root == ROOT:
+            if self.judges and self.root == ROOT:
                 sent = self._sent.get(headers.get("correlation_id", ""), ())
                 self.deviations += [
                     *recorder().of_reply(headers, reply.envelope),
