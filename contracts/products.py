@@ -137,7 +137,7 @@ class CreateProduct(Payload):
 
 
 def _to_v2(command: CreateProductV1) -> CreateProduct:
-    return CreateProduct(mnemonic=command.mnemonic, overview=command.overview, is_confidential=command.is_confidential)
+    return CreateProduct(**dict(command))
 
 
 class UpdateProduct(Payload):
@@ -315,10 +315,10 @@ class ProductResult:
     is_confidential: bool
     category: str | None
     tags: Sequence[str]
-    catalog: dict[str, object]
     version: int
     created_at: datetime
     updated_at: datetime
+    catalog: dict[str, object]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """The product: what it is, the rules of its versions, how it is kept, how it is shown."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import takewhile
 from typing import Final, Protocol
 
 from contracts import messages
@@ -23,6 +24,7 @@ from contracts.products import (
     ProductVersionResult,
     RuleResult,
 )
+from handlers.fields import field_names, shown_as
 from handlers.page import After, Found, TooMuch
 
 PRODUCT_SPACE: Final = "product:mnemonic"
@@ -31,18 +33,21 @@ PRODUCT_SPACE: Final = "product:mnemonic"
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """A product. Its mnemonic is for ever; one that is created again after a delete has another id."""
+    """A product. Its mnemonic is for ever; one that is created again after a delete has another id.
+
+    What has a default has it where a command gives null.
+    """
 
     id: str
     mnemonic: str
     overview: str
     is_confidential: bool
-    category: str | None
-    tags: tuple[str, ...]
-    catalog: dict[str, object]
     version: int
     created_at: datetime
     updated_at: datetime
+    category: str | None = None
+    tags: tuple[str, ...] = ()
+    catalog: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,52 +235,43 @@ def overlapped_by(version: ProductVersion, others: Iterable[ProductVersion]) -> 
     return next((other for other in others if other.id != version.id and other.overlaps(version)), None)
 
 
-def product_result(product: Product) -> ProductResult:
-    """Show a product as envelopes do."""
-    return ProductResult(
-        product.id,
-        product.mnemonic,
-        product.overview,
-        product.is_confidential,
-        product.category,
-        product.tags,
-        product.catalog,
-        product.version,
-        product.created_at,
-        product.updated_at,
-    )
+product_result: Final = shown_as(ProductResult)
+"""Show a product as envelopes do."""
+_item_result: Final = shown_as(ItemResult)
+_rule_result: Final = shown_as(RuleResult)
+_version_result: Final = shown_as(
+    ProductVersionResult,
+    version_label=lambda version, _: version.label,
+    items=lambda _, items: [_item_result(item) for item in sorted(items, key=lambda item: item.position)],
+)
+_detail_result: Final = shown_as(
+    ProductDetailResult,
+    versions=lambda _, versions: [product_version_result(version, items) for version, items in versions],
+)
 
 
 def product_detail_result(detail: ProductDetail) -> ProductDetailResult:
     """Show a product with versions and items as envelopes do."""
-    product = detail.product
-    return ProductDetailResult(
-        product.id,
-        product.mnemonic,
-        product.overview,
-        product.is_confidential,
-        product.category,
-        product.tags,
-        product.catalog,
-        product.version,
-        product.created_at,
-        product.updated_at,
-        [product_version_result(version, items) for version, items in detail.versions],
-    )
+    return _detail_result(detail.product, detail.versions)
 
 
 def product_version_result(version: ProductVersion, items: Sequence[Item]) -> ProductVersionResult:
     """Show a version as envelopes do."""
-    return ProductVersionResult(
-        version.label,
-        version.start_date,
-        version.end_date,
-        [
-            ItemResult(item.name, item.position, item.attributes)
-            for item in sorted(items, key=lambda item: item.position)
-        ],
-        version.created_at,
-    )
+    return _version_result(version, items)
+
+
+_BEFORE_CATALOG: Final = [
+    f'"{name}":'.encode() for name in takewhile(lambda name: name != "catalog", field_names(ProductResult))
+]
+
+
+def is_whole(body: bytes) -> bool:
+    """Tell whether what `get_product` showed has every field: a release before may have kept it without a new one.
+
+    The catalogue and the versions, where any name may stand, come last.
+    """
+    head = body[: body.find(b'"catalog":')]
+    return all(name in head for name in _BEFORE_CATALOG)
 
 
 def product_rules_result(product: Product, rules: Sequence[Rule]) -> ProductRulesResult:
@@ -283,7 +279,7 @@ def product_rules_result(product: Product, rules: Sequence[Rule]) -> ProductRule
     return ProductRulesResult(
         product.mnemonic,
         product.version,
-        [RuleResult(rule.name, rule.parameters, rule.start_date, rule.end_date) for rule in rules],
+        [_rule_result(rule) for rule in rules],
     )
 
 

@@ -31,12 +31,17 @@ class Cache(Protocol):
     """What was shown before, as JSON; out of it before the reply to a command that changed what it shows."""
 
     async def get_many(
-        self, space: str, names: Sequence[str], load: Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
+        self,
+        space: str,
+        names: Sequence[str],
+        load: Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]],
+        is_whole: Callable[[bytes], bool],
     ) -> Mapping[str, bytes | None]:
         """Find what is shown by these names of a space (`product:mnemonic`); loads, from the primary, what it lacks.
 
-        What `load` does not return does not exist, and is not kept. None: those before it are as much as is read at
-        once, ask again.
+        What is not `is_whole` is thrown away: a release before kept it without a field that there is now. What `load`
+        does not return does not exist, and is not kept. None: those before it are as much as is read at once, ask
+        again.
         """
         ...
 

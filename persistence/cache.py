@@ -51,6 +51,8 @@ BREAK_S: Final = 1.0
 
 Argument = bytes | str | int
 Load = Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
+Whole = Callable[[bytes], bool]
+"""Tells whether a value has every field."""
 
 _RUN: Final = (
     ON_PRIMARY
@@ -186,7 +188,7 @@ class _Looked:
 
     found: dict[str, bytes]
     leased: list[str]
-    """Absent; the lease is ours."""
+    """Absent, and to be loaded now; the lease is ours, or was not asked for."""
     busy: list[str]
     """Absent; somebody else is about to fill it."""
     later: list[str]
@@ -228,10 +230,12 @@ class RedisCache:
         """Keys that may have been cleared in a server that was lost since."""
 
     # Reading -------------------------------------------------------------------------------------------------------
-    async def get_many(self, space: str, names: Sequence[str], load: Load) -> Mapping[str, bytes | None]:
+    async def get_many(
+        self, space: str, names: Sequence[str], load: Load, is_whole: Whole = lambda _: True
+    ) -> Mapping[str, bytes | None]:
         """Find values, load and keep what is not there; one call to Redis where all is, two where something is not.
 
-        None: those before it are as much as is read at once.
+        None: those before it are as much as is read at once. What is not `is_whole` is cleared, and loaded.
 
         `load` reads the primary, and returns JSON objects. Raises whatever it raises, and where `strict` what asking
         Postgres raises; Redis being away raises nothing.
@@ -240,7 +244,7 @@ class RedisCache:
             return await load(names)
         barred = await self._recorded(space, names) if self._strict else frozenset[str]()
         token = secrets.token_hex(16)
-        looked = await self._look(space, [name for name in names if name not in barred], token)
+        looked = await self._look(space, [name for name in names if name not in barred], token, is_whole)
         if looked is None:
             return await load(names)
         if self._watch is not None:
@@ -249,7 +253,7 @@ class RedisCache:
         if looked.leased or barred:
             found.update(await self._load(space, looked.leased, barred, token, load))
         if looked.busy:
-            found.update(await self._await_fills(space, looked.busy, load))
+            found.update(await self._await_fills(space, looked.busy, load, is_whole))
         return found
 
     async def _load(
@@ -265,14 +269,16 @@ class RedisCache:
                 await self._fill(space, leased, token, [b"" if len(one) > MAX_REPLY_BYTES else one for one in bodies])
         return loaded
 
-    async def _await_fills(self, space: str, names: Sequence[str], load: Load) -> Mapping[str, bytes | None]:
+    async def _await_fills(
+        self, space: str, names: Sequence[str], load: Load, is_whole: Whole
+    ) -> Mapping[str, bytes | None]:
         """Wait for the fills of others; load what does not come, and keep it where the lease has become ours."""
         found: dict[str, bytes | None] = {}
         waiting = list(names)
         for pause_s in AWAIT_PAUSES_S:
             await asyncio.sleep(pause_s)
             token = secrets.token_hex(16)
-            looked = await self._look(space, waiting, token)
+            looked = await self._look(space, waiting, token, is_whole)
             if looked is None:
                 break
             found.update(looked.found)
@@ -285,7 +291,7 @@ class RedisCache:
         found.update(await load(waiting))
         return found
 
-    async def _look(self, space: str, names: Sequence[str], token: str) -> _Looked | None:
+    async def _look(self, space: str, names: Sequence[str], token: str, is_whole: Whole) -> _Looked | None:
         """Read values, and take the lease of each that is not there; None where Redis is away."""
         looked = _Looked({}, [], [], [])
         if not names:
@@ -304,7 +310,23 @@ class RedisCache:
                 self._reading.trip()
                 return None
             bytes_left -= _take(looked, some, answers)
-        return looked
+        return await self._without_old(space, looked, is_whole)
+
+    async def _without_old(self, space: str, looked: _Looked, is_whole: Whole) -> _Looked | None:
+        """Clear what a release before kept without a field that there is now; None where Redis is away.
+
+        It is loaded now, and kept by whoever misses it next: no lease is ours.
+        """
+        old = [name for name, value in looked.found.items() if not is_whole(value)]
+        if not old:
+            return looked
+        try:
+            await self._clear([cache_key(space, name) for name in old])
+        except _FAILURES:
+            self._reading.trip()
+            return None
+        found = {name: value for name, value in looked.found.items() if name not in old}
+        return _Looked(found, [*looked.leased, *old], looked.busy, looked.later)
 
     async def _fill(self, space: str, names: Sequence[str], token: str, bodies: Sequence[bytes]) -> None:
         """Put values where our lease still stands. That Redis went away meanwhile does no harm."""

@@ -5,7 +5,6 @@ Each query is answered by one statement, hence of one moment, however many produ
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
 from typing import Any, Final, Protocol
 
 import asyncpg
@@ -48,7 +47,8 @@ from persistence.phases import (
     read_phases,
 )
 from persistence.product_sizes import ProductMovedError, keep, measure
-from persistence.products import KNOWN_BYTES, RULES, RULES_ORDER, product_columns, product_of, rule_sets_of
+from persistence.product_tables import ITEMS, PRODUCTS, VERSIONS
+from persistence.products import KNOWN_BYTES, READ_RULES, RULES_ORDER, rule_sets_of
 
 SAMPLED_ONE_IN: Final = 64
 """How often a read of products compares both columns of the catalogue."""
@@ -117,15 +117,20 @@ select old_catalog_field as old_text, new_catalog::text as new_text
 from products where id = any($1::uuid[]) and new_catalog is not null"""
 
 # Versions with their items as one JSON value a product: the whole is of one snapshot, and no row is sent twice.
-_VERSIONS: Final = """
-(select json_agg(json_build_array(v.id, v.version_label, v.start_date, v.end_date, v.created_at at time zone 'UTC',
-    (select json_agg(json_build_array(i.name, i.position, i.attributes) order by i.position, i.ordinal)
-     from product_version_items i where i.version_id = v.id)) order by v.start_date)
+_ITEMS: Final = f"""
+(select json_agg({ITEMS.json_array("i")} order by i.position, i.ordinal)
+ from product_version_items i where i.version_id = v.id)"""
+_VERSIONS: Final = f"""
+(select json_agg({VERSIONS.json_array("v", _ITEMS)} order by v.start_date)
  from product_versions v where v.product_id = p.id)::text"""
 
 
+def _product(columns: CatalogueColumns) -> str:
+    return PRODUCTS.selected("p", catalog=f"p.{columns.read}::text")
+
+
 def _columns(columns: CatalogueColumns) -> str:
-    return f"{product_columns(f'p.{columns.read}::text')}, {_PHASE}"
+    return f"{_product(columns)}, {_PHASE}"
 
 
 GUESSED_ITEMS: Final = 10_000
@@ -149,7 +154,8 @@ def details_by(key: str, kind: str) -> Callable[[CatalogueColumns], str]:
     """
     return lambda columns: (
         f"""
-select {product_columns(f"case when s.fits then p.{columns.read}::text end")}, {_PHASE}, s.known_bytes, s.fits,
+select {PRODUCTS.selected("p", catalog=f"case when s.fits then p.{columns.read}::text end")},
+  {_PHASE}, s.known_bytes, s.fits,
   case when s.fits then {_VERSIONS} end as versions
 from (
   select b.place, b.id, b.known_bytes,
@@ -179,19 +185,7 @@ def _head_alone(columns: CatalogueColumns) -> str:
 _ALL: Final = f"select coalesce(sum(amount), 0)::bigint from counter_deltas where counter = '{counters.PRODUCTS}'"
 
 
-_HEAD: Final = (
-    "id",
-    "mnemonic",
-    "overview",
-    "is_confidential",
-    "category",
-    "tags",
-    "version",
-    "created_at",
-    "updated_at",
-    "phase",
-    "total",
-)
+_HEAD: Final = (*(name for name in PRODUCTS.names if name != "catalog"), "phase", "total")
 
 Statement = Callable[[CatalogueColumns], str]
 """A statement, once it is known which columns hold the catalogue."""
@@ -207,7 +201,7 @@ def _page_of_products(total: str, ids: str) -> Statement:
         return f"""
 select w.number, ({total}) as total, {_PHASE}, p.* from {ids}
 left join lateral (
-  select {product_columns(f"p.{columns.read}::text")} from products p where p.id = page.id offset 0) as p on true"""
+  select {_product(columns)} from products p where p.id = page.id offset 0) as p on true"""
 
     return lambda columns: bounded(rows(columns), _HEAD, "catalog", by="number")
 
@@ -303,7 +297,7 @@ class ProductTable:
         may_measure = True
         for row in rows:
             if row["fits"]:
-                shown.append((row, ProductDetail(product_of(row), _versions(row["versions"]))))
+                shown.append((row, ProductDetail(PRODUCTS.read(row), _versions(row["versions"]))))
             elif row["fits"] is None:
                 shown.append((row, None))
             elif row["known_bytes"] is not None:
@@ -319,7 +313,7 @@ class ProductTable:
             rows = await self._reads.fetch(connection, _head_alone, product_id)
             if not rows:
                 return None
-            product = product_of(rows[0])
+            product = PRODUCTS.read(rows[0])
             try:
                 size = (await measure(connection, [product]))[product_id]
             except ProductMovedError:
@@ -330,7 +324,7 @@ class ProductTable:
             return OversizedProduct(product_id, product.mnemonic, size)
         async with connected(self._engine) as connection:
             rows = await self._reads.fetch(connection, _detail_alone, product_id)
-        return ProductDetail(product_of(rows[0]), _versions(rows[0]["versions"])) if rows else None
+        return ProductDetail(PRODUCTS.read(rows[0]), _versions(rows[0]["versions"])) if rows else None
 
     async def list_pages(self, pages: Sequence[ProductPage]) -> Sequence[Found[Product] | TooMuch | None]:
         """Find pages, newest first; a page and its count are of one snapshot, as are pages of the same list."""
@@ -360,7 +354,7 @@ class ProductTable:
                     [(page.size, page.offset) for page in alike], is_filtered=listing.is_filtered
                 )
                 rows = await self._reads.fetch(connection, listing.by_number, *arguments, *one.filters)
-            return found_by_number(rows, [page.size for page in alike], product_of, is_filtered=listing.is_filtered)
+            return found_by_number(rows, [page.size for page in alike], PRODUCTS.read, is_filtered=listing.is_filtered)
 
         return await find_pages(
             self._engine, pages, lambda one: (one.listing, one.filters) if one.after is None else None, find
@@ -369,21 +363,14 @@ class ProductTable:
     async def rules_of(self, mnemonics: Sequence[str]) -> dict[str, RuleSet]:
         """Return the rules of products, with the version that they came with; one statement."""
         async with connected(self._engine) as connection:
-            rows = await connection.fetch(f"{RULES} where p.mnemonic = any($1::text[]) {RULES_ORDER}", list(mnemonics))
+            rows = await connection.fetch(
+                f"{READ_RULES} where p.mnemonic = any($1::text[]) {RULES_ORDER}", list(mnemonics)
+            )
         return rule_sets_of(rows)
 
 
 def _versions(text: str | None) -> Sequence[tuple[ProductVersion, Sequence[Item]]]:
     return [
-        (
-            ProductVersion(
-                version_id,
-                label,
-                date.fromisoformat(start),
-                date.fromisoformat(end) if end is not None else None,
-                datetime.fromisoformat(created + "+00:00"),
-            ),
-            [Item(name, position, attributes) for name, position, attributes in items or ()],
-        )
-        for version_id, label, start, end, created, items in (orjson.loads(text) if text is not None else ())
+        (VERSIONS.read_json(columns), [ITEMS.read_json(one) for one in items or ()])
+        for *columns, items in (orjson.loads(text) if text is not None else ())
     ]

@@ -4,22 +4,20 @@ A size is measured from rows as they come, so that a product of any size takes u
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
-import orjson
-
-from handlers.product import Item, Product, ProductVersion
+from handlers.product import Product
 from handlers.product_size import head_bytes, item_bytes, version_bytes
 from persistence.engine import Connection
+from persistence.product_tables import ITEMS, VERSIONS
 from persistence.rowset import RowSet
 
 ROWS_AT_ONCE: Final = 1_000
 """Of at most some 2 KiB each: a few milliseconds of the event loop."""
 
 # In no order: a sort would write what does not fit into memory to the disk.
-_PARTS: Final = """
-select p.id::text as product_id, p.version, v.id::text as version_id, v.version_label, v.start_date, v.end_date,
-  v.created_at, i.name, i.position, i.attributes::text as attributes
+_PARTS: Final = f"""
+select p.id::text as product_id, p.version, {VERSIONS.selected("v")}, {ITEMS.selected("i")}
 from products p
 join product_versions v on v.product_id = p.id
 left join product_version_items i on i.version_id = v.id
@@ -44,15 +42,15 @@ async def measure(connection: Connection, products: Sequence[Product]) -> dict[s
     versions: dict[str, int] = dict.fromkeys(sizes, 0)
     items: dict[str, int] = {}
     async for row in connection.cursor(_PARTS, list(sizes), prefetch=ROWS_AT_ONCE):
-        product_id, version_id = row["product_id"], row["version_id"]
+        product_id, version_id = row["product_id"], row["id"]
         if row["version"] != moved[product_id]:
             raise ProductMovedError
         if version_id not in items:
             items[version_id] = 0
-            sizes[product_id] += version_bytes(_version_of(row), (), versions[product_id])
+            sizes[product_id] += version_bytes(VERSIONS.read(row), (), versions[product_id])
             versions[product_id] += 1
         if row["name"] is not None:
-            sizes[product_id] += item_bytes(_item_of(row)) + (items[version_id] > 0)
+            sizes[product_id] += item_bytes(ITEMS.read(row)) + (items[version_id] > 0)
             items[version_id] += 1
     return sizes
 
@@ -65,14 +63,3 @@ async def keep_many(connection: Connection, rows: Sequence[tuple[str, int, int]]
 async def keep(connection: Connection, product: Product, size: int) -> None:
     """Keep the size of a product unless it was changed since; nothing happens where somebody has its row."""
     await connection.execute(_KEEP, product.id, product.version, size)
-
-
-def _version_of(row: Any) -> ProductVersion:  # noqa: ANN401 - asyncpg's Record has no types
-    return ProductVersion(
-        row["version_id"], row["version_label"], row["start_date"], row["end_date"], row["created_at"]
-    )
-
-
-def _item_of(row: Any) -> Item:  # noqa: ANN401
-    attributes = orjson.loads(row["attributes"]) if row["attributes"] is not None else None
-    return Item(row["name"], row["position"], attributes)

@@ -4,9 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal
-
-import orjson
+from typing import Any, Final, Literal, TypeVar
 
 from handlers.product import PRODUCT_SPACE, Item, Product, ProductVersion, Rule, RuleSet
 from handlers.product_size import change_bytes, day_bytes, head_bytes, version_bytes
@@ -20,7 +18,11 @@ from persistence.legacy_rules import read_rules
 from persistence.phases import CatalogueColumns, count_drift
 from persistence.product_holds import ProductHolds
 from persistence.product_sizes import keep_many, measure
+from persistence.product_tables import ITEMS, PRODUCTS, RULES, VERSIONS
 from persistence.rowset import RowSet
+from persistence.table import Table, json_text
+
+T = TypeVar("T")
 
 MNEMONIC_SPACE: Final = "mnemonic"
 
@@ -30,63 +32,27 @@ _NEW: Final = "new_catalog"
 LockMode = Literal["for update", "for no key update", "for key share"]
 
 
-def product_columns(catalogue: str) -> str:
-    """Name the columns of a product `p` that `product_of` reads; `catalogue` is an expression that gives JSON text."""
-    return (
-        "p.id::text, p.mnemonic, p.overview, p.is_confidential, p.category, p.tags::text as tags,"
-        f" {catalogue} as catalog, p.version, p.created_at, p.updated_at"
-    )
-
-
 KNOWN_BYTES: Final = "case when p.answer_bytes_version = p.version then p.answer_bytes end"
 """A product's size as `get_product` shows it; null where it is not known."""
 
 
-def product_of(row: Any) -> Product:  # noqa: ANN401 - asyncpg's Record has no types
-    """Read a row of `product_columns`."""
-    return Product(
-        row["id"],
-        row["mnemonic"],
-        row["overview"],
-        row["is_confidential"],
-        row["category"],
-        tuple(orjson.loads(row["tags"])),
-        _catalog(row["catalog"]),
-        row["version"],
-        row["created_at"],
-        row["updated_at"],
-    )
-
-
-def _catalog(text: str | None) -> dict[str, object]:
-    """Read a catalogue. The legacy text may be no JSON object: that is shown as empty, and not overwritten."""
-    try:
-        value = orjson.loads(text or "{}")
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 # The rules of products, with the product's version of the same snapshot: together they name what may be compiled and
 # kept. While the legacy column is not null, it has them.
-RULES: Final = """
-select p.id::text, p.mnemonic, p.version, p.old_validations,
-  r.name, r.parameters::text as parameters, r.start_date, r.end_date
+READ_RULES: Final = f"""
+select p.id::text, p.mnemonic, p.version, p.old_validations, {RULES.selected("r")}
 from products p
 left join validation_instances r on r.product_id = p.id and p.old_validations is null"""
 RULES_ORDER: Final = "order by p.id, r.ordinal"
 
 
 def rule_sets_of(rows: Iterable[Any]) -> dict[str, RuleSet]:
-    """Read rows of `RULES`, in their order; by mnemonic."""
+    """Read rows of `READ_RULES`, in their order; by mnemonic."""
     heads: dict[str, Any] = {}
     rules: dict[str, list[Rule]] = defaultdict(list)
     for row in rows:
         heads[row["mnemonic"]] = row
         if row["name"] is not None:
-            rules[row["mnemonic"]].append(
-                Rule(row["name"], orjson.loads(row["parameters"]), row["start_date"], row["end_date"])
-            )
+            rules[row["mnemonic"]].append(RULES.read(row))
     return {
         mnemonic: RuleSet(row["id"], row["version"], tuple(rules[mnemonic]))
         if row["old_validations"] is None
@@ -96,11 +62,11 @@ def rule_sets_of(rows: Iterable[Any]) -> dict[str, RuleSet]:
 
 
 _MISSED: Final = "select count(*) from products where mnemonic = any($1::text[])"
-_VERSIONS: Final = """
-select product_id::text, id::text, version_label, start_date, end_date, created_at
+_VERSIONS: Final = f"""
+select product_id::text, {VERSIONS.selected()}
 from product_versions where product_id = any($1::uuid[]) order by product_id, start_date"""
-_ITEMS: Final = """
-select i.version_id::text, i.name, i.position, i.attributes::text as attributes
+_ITEMS: Final = f"""
+select i.version_id::text, {ITEMS.selected("i")}
 from unnest($1::uuid[], $2::text[]) as k(product_id, label)
 join product_versions v on v.product_id = k.product_id and v.version_label = k.label
 join product_version_items i on i.version_id = v.id
@@ -108,58 +74,20 @@ order by i.version_id, i.ordinal"""
 _DELETE: Final = "delete from products where id = any($1::uuid[])"
 _DELETE_RULES: Final = "delete from validation_instances where product_id = any($1::uuid[])"
 
-_FIELDS: Final = {
-    "id": "uuid",
-    "mnemonic": "text",
-    "overview": "text",
-    "is_confidential": "boolean",
-    "category": "text",
-    "tags": "jsonb",
-    "version": "integer",
-    "created_at": "timestamptz",
-    "updated_at": "timestamptz",
-    "answer_bytes": "integer",
-    "answer_bytes_version": "integer",
-}
-_VERSION_ROWS: Final = RowSet(
-    "product_versions",
-    {
-        "id": "uuid",
-        "product_id": "uuid",
-        "version_label": "text",
-        "start_date": "date",
-        "end_date": "date",
-        "created_at": "timestamptz",
-    },
+_CHANGES: Final = RowSet(
+    "products", {**PRODUCTS.updated, "catalog": "text", "new_rules": "boolean", "answer_bytes": "integer"}
 )
-_VERSION_ENDS: Final = RowSet("product_versions", {"id": "uuid", "end_date": "date"})
-_ITEM_ROWS: Final = RowSet(
-    "product_version_items",
-    {
-        "version_id": "uuid",
-        "ordinal": "integer",
-        "name": "text",
-        "position": "integer",
-        "attributes": "jsonb",
-    },
-)
-_RULE_ROWS: Final = RowSet(
-    "validation_instances",
-    {
-        "product_id": "uuid",
-        "ordinal": "integer",
-        "name": "text",
-        "parameters": "jsonb",
-        "start_date": "date",
-        "end_date": "date",
-    },
-)
+_VERSION_ROWS: Final = RowSet("product_versions", {"product_id": "uuid", **VERSIONS.inserted})
+_VERSION_CHANGES: Final = RowSet("product_versions", VERSIONS.updated)
+_ITEM_ROWS: Final = RowSet("product_version_items", {"version_id": "uuid", "ordinal": "integer", **ITEMS.inserted})
+_RULE_ROWS: Final = RowSet("validation_instances", {"product_id": "uuid", "ordinal": "integer", **RULES.inserted})
 
 
 @cache
 def _inserting(written: tuple[str, ...]) -> RowSet:
     types = {_OLD: "text", _NEW: "jsonb"}
-    return RowSet("products", _FIELDS | {column: types[column] for column in written})
+    sizes = {"answer_bytes": "integer", "answer_bytes_version": "integer"}
+    return RowSet("products", {**PRODUCTS.inserted, **sizes, **{column: types[column] for column in written}})
 
 
 @cache
@@ -169,8 +97,7 @@ def _updating(columns: CatalogueColumns) -> str:
     A catalogue that was not changed (null) stays as it stands in the column that is read, whatever that is. The column
     that is only written then follows it, by an expression of the row's own: also where it was stale.
     """
-    own = ("overview", "is_confidential", "category", "tags", "version", "updated_at", "answer_bytes")
-    sets = {name: f"r.{name}" for name in own}
+    sets = {name: f"r.{name}" for name in (*PRODUCTS.updated, "answer_bytes") if name != "id"}
     sets["answer_bytes_version"] = "r.version"
     sets["old_validations"] = "case when r.new_rules then null else t.old_validations end"
     if _OLD in columns.written:
@@ -182,10 +109,7 @@ def _updating(columns: CatalogueColumns) -> str:
         sets[_NEW] = f"case when r.catalog is not null then r.catalog::jsonb else {unchanged} end"
     return f"""
         update products t set {", ".join(f"{name} = {value}" for name, value in sets.items())}
-        from unnest($1::uuid[], $2::text[], $3::boolean[], $4::text[], $5::jsonb[], $6::integer[], $7::timestamptz[],
-          $8::text[], $9::boolean[], $10::integer[])
-          as r(id, overview, is_confidential, category, tags, version, updated_at, catalog, new_rules, answer_bytes)
-        where t.id = r.id"""
+        from {_CHANGES.source(1)} where t.id = r.id"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +229,7 @@ class ProductBatch:
         if not mnemonics:
             return
         rows = await connection.fetch(_lock(declared.lock_mode, columns), mnemonics, list(declared.changed))
-        products = {row["mnemonic"]: product_of(row) for row in rows}
+        products = {row["mnemonic"]: PRODUCTS.read(row) for row in rows}
         missing = [one for one in mnemonics if one not in products and one not in set(declared.changed)]
         if missing and await connection.fetchval(_MISSED, missing):
             msg = "a product was created anew before its row was locked"
@@ -322,7 +246,7 @@ class ProductBatch:
     async def _load_sizes(self, connection: Connection, rows: Sequence[Any], sized: Collection[str]) -> None:
         """Take in the sizes that are known, and measure the others that have to be known."""
         sizes = {row["id"]: row["known_bytes"] for row in rows if row["known_bytes"] is not None}
-        unknown = [product_of(row) for row in rows if row["id"] not in sizes and row["mnemonic"] in sized]
+        unknown = [PRODUCTS.read(row) for row in rows if row["id"] not in sizes and row["mnemonic"] in sized]
         measured = await measure(connection, unknown)
         self._measured = {one.id: (one.id, measured[one.id], one.version) for one in unknown}
         self._sizes.load(sizes | measured, [row["id"] for row in rows])
@@ -338,9 +262,7 @@ class ProductBatch:
         wanted = set(places)
         shown = []
         for row in await connection.fetch(_VERSIONS, ids):
-            version = ProductVersion(
-                row["id"], row["version_label"], row["start_date"], row["end_date"], row["created_at"]
-            )
+            version = VERSIONS.read(row)
             versions[row["product_id"]].append(version)
             if (row["product_id"], version.label) in wanted:
                 shown.append(version.id)
@@ -349,8 +271,7 @@ class ProductBatch:
             return
         items: dict[str, list[Item]] = defaultdict(list)
         for row in await connection.fetch(_ITEMS, [one[0] for one in places], [one[1] for one in places]):
-            attributes = orjson.loads(row["attributes"]) if row["attributes"] is not None else None
-            items[row["version_id"]].append(Item(row["name"], row["position"], attributes))
+            items[row["version_id"]].append(ITEMS.read(row))
         self._items.load({version_id: tuple(found) for version_id, found in items.items()}, shown)
 
     async def _load_rules(
@@ -359,7 +280,7 @@ class ProductBatch:
         ids = sorted({products[mnemonic].id for mnemonic in mnemonics if mnemonic in products})
         if not ids:
             return
-        rows = await connection.fetch(f"{RULES} where p.id = any($1::uuid[]) {RULES_ORDER}", ids)
+        rows = await connection.fetch(f"{READ_RULES} where p.id = any($1::uuid[]) {RULES_ORDER}", ids)
         self._rules.load({rules.product_id: rules for rules in rule_sets_of(rows).values()}, ids)
 
     def deleted(self) -> list[str]:
@@ -384,81 +305,55 @@ class ProductBatch:
         await self._write_rules(connection, living)
 
     async def _write_products(self, connection: Connection, columns: CatalogueColumns) -> None:
-        changed, new = [], []
+        changed: list[Product] = []
+        catalogs: list[str | None] = []
+        new: list[Product] = []
         rules = {product_id for product_id, before, _ in self._rules.changes() if before is not None}
         for _, before, after in self._products.changes():
             if after is None:
                 continue
             if before is not None and before.id == after.id:
-                catalog = None if after.catalog is before.catalog else _text(after.catalog)
-                changed.append(
-                    (
-                        after.id,
-                        after.overview,
-                        after.is_confidential,
-                        after.category,
-                        _text(after.tags),
-                        after.version,
-                        after.updated_at,
-                        catalog,
-                        after.id in rules,
-                        self._sizes.get(after.id),
-                    )
-                )
+                changed.append(after)
+                catalogs.append(None if after.catalog is before.catalog else json_text(after.catalog))
                 self._measured.pop(after.id, None)
             else:
                 new.append(after)
         if changed:
-            await connection.execute(_updating(columns), *zip(*changed, strict=True))
-        await _inserting(columns.written).insert(
-            connection,
-            [
-                (
-                    one.id,
-                    one.mnemonic,
-                    one.overview,
-                    one.is_confidential,
-                    one.category,
-                    _text(one.tags),
-                    one.version,
-                    one.created_at,
-                    one.updated_at,
-                    self._sizes.get(one.id),
-                    one.version,
-                    *[_text(one.catalog)] * len(columns.written),
-                )
-                for one in sorted(new, key=lambda one: one.mnemonic)
-            ],
-        )
+            are_ruled = [one.id in rules for one in changed]
+            arguments: list[Sequence[object]] = [
+                *PRODUCTS.to_update(changed),
+                catalogs,
+                are_ruled,
+                self._sizes_of(changed),
+            ]
+            await connection.execute(_updating(columns), *_CHANGES.array_arguments(arguments))
+        new.sort(key=lambda one: one.mnemonic)
+        sizes: list[Sequence[object]] = [self._sizes_of(new), [one.version for one in new]]
+        catalogues: list[Sequence[object]] = [[json_text(one.catalog) for one in new]] * len(columns.written)
+        await _inserting(columns.written).insert_columns(connection, [*PRODUCTS.to_insert(new), *sizes, *catalogues])
         await keep_many(connection, sorted(self._measured.values()))
 
+    def _sizes_of(self, products: Sequence[Product]) -> list[int | None]:
+        return [self._sizes.get(one.id) for one in products]
+
     async def _write_versions(self, connection: Connection, living: Collection[str]) -> None:
-        ended, new, items = [], [], []
+        changed: list[ProductVersion] = []
+        new: list[tuple[str, ProductVersion]] = []
         for product_id, before, after in self._versions.changes():
             if product_id not in living:
                 continue
             known = {version.id: version for version in before or ()}
             for version in after or ():
                 if version.id not in known:
-                    new.append(
-                        (
-                            version.id,
-                            product_id,
-                            version.label,
-                            version.start_date,
-                            version.end_date,
-                            version.created_at,
-                        )
-                    )
-                    items += [
-                        (version.id, ordinal, item.name, item.position, _optional_text(item.attributes))
-                        for ordinal, item in enumerate(self._items.get(version.id) or ())
-                    ]
+                    new.append((product_id, version))
                 elif version is not known[version.id]:
-                    ended.append((version.id, version.end_date))
-        await _VERSION_ENDS.update(connection, ended)
-        await _VERSION_ROWS.insert(connection, new)
-        await _ITEM_ROWS.insert(connection, items)
+                    changed.append(version)
+        await _VERSION_CHANGES.update_columns(connection, VERSIONS.to_update(changed))
+        versions = [version for _, version in new]
+        await _VERSION_ROWS.insert_columns(connection, [[one for one, _ in new], *VERSIONS.to_insert(versions)])
+        await _insert_ordered(
+            connection, _ITEM_ROWS, ITEMS, {one.id: self._items.get(one.id) or () for one in versions}
+        )
 
     async def _write_rules(self, connection: Connection, living: Collection[str]) -> None:
         changes = [
@@ -469,14 +364,8 @@ class ProductBatch:
         replaced = sorted(product_id for product_id, before, _ in changes if before is not None)
         if replaced:
             await connection.execute(_DELETE_RULES, replaced)
-        await _RULE_ROWS.insert(
-            connection,
-            [
-                (product_id, ordinal, rule.name, _text(rule.parameters), rule.start_date, rule.end_date)
-                for product_id, _, after in changes
-                for ordinal, rule in enumerate(after.rules)
-            ],
-        )
+        rules = {product_id: after.rules for product_id, _, after in changes}
+        await _insert_ordered(connection, _RULE_ROWS, RULES, rules)
 
     def count(self, deltas: CounterDeltas) -> None:
         """Add this batch's differences to the counter."""
@@ -509,13 +398,19 @@ def _lock(mode: LockMode, columns: CatalogueColumns) -> str:
             f", {changes} and p.{_NEW} is not null as changes"
         )
     return f"""
-        select {product_columns(read)}, {KNOWN_BYTES} as known_bytes{both}
+        select {PRODUCTS.selected("p", catalog=read)}, {KNOWN_BYTES} as known_bytes{both}
         from products p where p.mnemonic = any($1::text[]) order by p.id {mode}"""
 
 
-def _text(value: object) -> str:
-    return orjson.dumps(value).decode()
-
-
-def _optional_text(value: object) -> str | None:
-    return None if value is None else _text(value)
+async def _insert_ordered(
+    connection: Connection, rows: RowSet, table: Table[T], parts: Mapping[str, Sequence[T]]
+) -> None:
+    """Insert what belongs to others, by their ids, with its place among them."""
+    places = [(owner, ordinal) for owner, of_owner in parts.items() for ordinal in range(len(of_owner))]
+    values = [one for of_owner in parts.values() for one in of_owner]
+    columns: list[Sequence[object]] = [
+        [owner for owner, _ in places],
+        [ordinal for _, ordinal in places],
+        *table.to_insert(values),
+    ]
+    await rows.insert_columns(connection, columns)

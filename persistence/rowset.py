@@ -1,6 +1,6 @@
 """Set-based writing: any number of rows of one table in one statement, as arrays that the server unnests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -30,10 +30,10 @@ class RowSet:
         self._insert = self.inserting(1)
         sets = ", ".join(f"{name} = r.{name}" for name in names if name not in key)
         match = " and ".join(f"t.{name} = r.{name}" for name in key)
-        self._update = f"update {table} t set {sets} from {self._source(1)} where {match}"
+        self._update = f"update {table} t set {sets} from {self.source(1)} where {match}"
 
-    def _source(self, first: int) -> str:
-        """Write what the rows are taken from; their columns are the arguments from $first on."""
+    def source(self, first: int) -> str:
+        """Write what the rows are taken from, as `r`; their columns are the arguments from $first on."""
         arrays = ", ".join(
             f"${place}{'::text' if is_text else ''}::{kind}[]"
             for place, (kind, is_text) in enumerate(zip(self._kinds, self._are_text, strict=True), first)
@@ -42,12 +42,17 @@ class RowSet:
 
     def inserting(self, first: int) -> str:
         """Write the statement that inserts rows, whose columns are the arguments from $first on."""
-        return f"insert into {self._table} ({self._listed}) select {self._values} from {self._source(first)}"
+        return f"insert into {self._table} ({self._listed}) select {self._values} from {self.source(first)}"
 
     async def insert(self, connection: Connection, rows: Sequence[Sequence[object]]) -> None:
         """Insert all rows; raises what the database raises when one of them may not be there."""
         if rows:
             await connection.execute(self._insert, *self.arguments(rows))
+
+    async def insert_columns(self, connection: Connection, columns: Sequence[Sequence[object]]) -> None:
+        """Insert all rows, given by column; raises as `insert` does."""
+        if columns[0]:
+            await connection.execute(self._insert, *self.array_arguments(columns))
 
     async def insert_new(
         self,
@@ -73,9 +78,17 @@ class RowSet:
         if rows:
             await connection.execute(self._update, *self.arguments(rows))
 
+    async def update_columns(self, connection: Connection, columns: Sequence[Sequence[object]]) -> None:
+        """Set all columns of the rows with these keys, given by column."""
+        if columns[0]:
+            await connection.execute(self._update, *self.array_arguments(columns))
+
     def arguments(self, rows: Sequence[Sequence[object]]) -> list[object]:
         """Return the columns of rows as the arguments of a statement."""
-        columns = zip(*rows, strict=True)
+        return self.array_arguments(zip(*rows, strict=True))
+
+    def array_arguments(self, columns: Iterable[Sequence[object]]) -> list[object]:
+        """Return columns as the arguments of a statement."""
         return [array_text(one) if is_text else one for one, is_text in zip(columns, self._are_text, strict=True)]
 
 

@@ -5,13 +5,13 @@ from typing import Final
 
 from handlers.product import RuleSet
 from persistence.engine import Engine, connected
-from persistence.products import RULES, RULES_ORDER, rule_sets_of
+from persistence.products import READ_RULES, RULES_ORDER, rule_sets_of
 
 AT_ONCE: Final = 500
 """Products."""
 _FIRST: Final = "00000000-0000-0000-0000-000000000000"
 
-_SOME: Final = f"""{RULES}
+_SOME: Final = f"""{READ_RULES}
 where p.id = any(array(
   select id from products
   where id > $1::uuid and (old_validations is not null

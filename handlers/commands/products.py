@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, Final
 
 from contracts import messages
 from contracts.envelope import Envelope, Warnings, created, deleted, partial, unchanged, updated
@@ -27,6 +28,7 @@ from contracts.products import (
     UpdateProduct,
 )
 from handlers.context import Context
+from handlers.fields import GivenFields, are_same
 from handlers.json_value import same_json
 from handlers.product import (
     Item,
@@ -48,25 +50,17 @@ from handlers.result import Failure, Result, Success
 from handlers.rules import RuleBook
 from handlers.unit_of_work import UnitOfWork
 
+_FIELDS: Final = GivenFields(Product)
+
 
 def _new(command: CreateProduct, context: Context) -> Product:
-    return Product(
-        context.new_id(),
-        command.mnemonic,
-        command.overview,
-        command.is_confidential,
-        command.category,
-        tuple(command.tags or ()),
-        command.catalog or {},
-        version=1,
-        created_at=context.now,
-        updated_at=context.now,
-    )
+    given = _FIELDS.all(command)
+    return Product(id=context.new_id(), version=1, created_at=context.now, updated_at=context.now, **given)
 
 
-def _touched(product: Product, context: Context) -> Product:
-    """Count a change."""
-    return replace(product, version=product.version + 1, updated_at=max(context.now, product.updated_at))
+def _touched(product: Product, context: Context, **changes: Any) -> Product:  # noqa: ANN401 - fields of a product
+    """Make changes, and count them as one."""
+    return replace(product, version=product.version + 1, updated_at=max(context.now, product.updated_at), **changes)
 
 
 async def create_product(command: CreateProduct, uow: UnitOfWork, context: Context) -> Result:
@@ -90,18 +84,10 @@ async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Conte
                 {"expected_version": command.expected_version, "current_version": product.version},
             )
         )
-    given = command.model_fields_set
-    changed = replace(
-        product,
-        overview=command.overview if "overview" in given else product.overview,
-        is_confidential=command.is_confidential if "is_confidential" in given else product.is_confidential,
-        category=command.category if "category" in given else product.category,
-        tags=tuple(command.tags or ()) if "tags" in given else product.tags,
-        catalog=command.catalog or {} if "catalog" in given else product.catalog,
-    )
-    if changed == product and same_json(changed.catalog, product.catalog):
+    given = _FIELDS.set(command)
+    if are_same(product, given):
         return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
-    changed = _touched(changed, context)
+    changed = _touched(product, context, **given)
     size = await uow.products.size_of(product)
     await uow.products.save(changed)
     return await _unless_too_large(

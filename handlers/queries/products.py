@@ -28,6 +28,7 @@ from handlers.product import (
     ProductPage,
     ProductSearch,
     Shown,
+    is_whole,
     product_detail_result,
     product_id_not_found,
     product_not_found,
@@ -90,7 +91,7 @@ class _Shelf:
         if mnemonics:
             for mnemonic in mnemonics:
                 self._by_mnemonic.pop(mnemonic, None)
-            cached = await self._readers.cache.get_many(PRODUCT_SPACE, mnemonics, self._load)
+            cached = await self._readers.cache.get_many(PRODUCT_SPACE, mnemonics, self._load, is_whole)
             for mnemonic, body in cached.items():
                 self._by_mnemonic[mnemonic] = body if body is not None else _Later.LATER
         if ids:

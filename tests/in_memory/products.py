@@ -189,10 +189,15 @@ class InMemoryCache:
         self.values: dict[str, bytes] = {}
 
     async def get_many(
-        self, space: str, names: Sequence[str], load: Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]]
+        self,
+        space: str,
+        names: Sequence[str],
+        load: Callable[[Sequence[str]], Awaitable[Mapping[str, bytes]]],
+        is_whole: Callable[[bytes], bool],
     ) -> Mapping[str, bytes]:
         """Find what is kept; load the rest."""
-        found = {name: self.values[key] for name in names if (key := f"{space}:{name}") in self.values}
+        kept = {name: self.values.get(f"{space}:{name}") for name in names}
+        found = {name: body for name, body in kept.items() if body is not None and is_whole(body)}
         missing = [name for name in names if name not in found]
         loaded = await load(missing) if missing else {}
         self.values |= {f"{space}:{name}": value for name, value in loaded.items()}

@@ -136,6 +136,28 @@ async def test_a_value_is_loaded_once(cache: RedisCache, redis: RedisClient, nam
     assert await redis.exists(f"lease:{{{key}}}") == 0
 
 
+async def test_what_a_release_before_kept_is_no_answer(cache: RedisCache, name: str, counts: Counts) -> None:
+    """A value that lacks a field is loaded instead, and what is kept next has it; the values beside it are found."""
+    old, new = f"{name} old", f"{name} new"
+    source = Source(**{old: 1, new: 1})
+
+    async def load_whole(names: Sequence[str]) -> Mapping[str, bytes]:
+        return {one: body[:-1] + b',"colour":"red"}' for one, body in (await source.load(names)).items()}
+
+    def is_whole(body: bytes) -> bool:
+        return b'"colour":' in body
+
+    await cache.get_many(SPACE, [old], source.load)
+    await cache.get_many(SPACE, [new], load_whole)
+    source.versions[old] = 2
+    for _ in range(3):
+        found = await cache.get_many(SPACE, [old, new], load_whole, is_whole)
+        assert {one: orjson.loads(body or b"")["colour"] for one, body in found.items()} == {old: "red", new: "red"}
+        assert versions(found) == {old: 2, new: 1}
+    assert source.loads[2:] == [[old], [old]]
+    assert (counts.hits, counts.misses) == (1 + 1 + 2, 2 + 2)
+
+
 async def test_a_batch_is_one_look_and_one_load(cache: RedisCache, name: str) -> None:
     """What is there is found, what is missing is loaded at once, what does not exist is in no answer."""
     source = Source(**{f"{name}{n}": n for n in range(5)})

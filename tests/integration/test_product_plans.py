@@ -111,7 +111,7 @@ async def test_products_in_force(seeded: Engine, first: date, last: date, index:
 async def test_rules(seeded: Engine) -> None:
     """Rules are found by their product."""
     names = await some(seeded, "mnemonic", 5)
-    statement = f"{products.RULES} where p.mnemonic = any($1::text[]) {products.RULES_ORDER}"
+    statement = f"{products.READ_RULES} where p.mnemonic = any($1::text[]) {products.RULES_ORDER}"
     assert_by_index(await plan(seeded, statement, names), "products_mnemonic_key", "validation_instances_pkey")
 
 
