@@ -1,29 +1,33 @@
 """The customer: what it is, how it is kept, how it is shown."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from contracts import messages
 from contracts.customers import RESOURCE, CustomerResult
 from contracts.errors import CustomerAlreadyExistsError, CustomerNotFoundError
 from contracts.text import fold_key
+from handlers.fields import shown_as
 from handlers.page import After, Found, TooMuch
 
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """A living customer. `email_key` and `name_key` are what searches and uniqueness go by."""
+    """A living customer. `email_key` and `name_key` are what searches and uniqueness go by.
+
+    What has a default has it where a command gives null.
+    """
 
     id: str
     name: str
     email: str
-    preferences: dict[str, object]
     is_active: bool
     version: int
     created_at: datetime
     updated_at: datetime
+    preferences: dict[str, object] = field(default_factory=dict)
 
     @property
     def email_key(self) -> str:
@@ -107,18 +111,8 @@ class CustomerReader(Protocol):
         ...
 
 
-def customer_result(customer: Customer) -> CustomerResult:
-    """Show a customer as envelopes do."""
-    return CustomerResult(
-        customer.id,
-        customer.name,
-        customer.email,
-        customer.preferences,
-        customer.is_active,
-        customer.version,
-        customer.created_at,
-        customer.updated_at,
-    )
+customer_result: Final = shown_as(CustomerResult)
+"""Show a customer as envelopes do."""
 
 
 def customer_not_found(customer_id: str) -> CustomerNotFoundError:

@@ -9,6 +9,7 @@ from typing import Final, Protocol
 from contracts import messages
 from contracts.errors import OrderAlreadyExistsError, OrderNotFoundError
 from contracts.orders import RESOURCE, OrderCatalog, OrderLineResult, OrderResult, OrderStatus, total_of
+from handlers.fields import shown_as
 from handlers.page import After, Found, TooMuch
 
 _CENT: Final = Decimal("0.01")
@@ -131,20 +132,14 @@ def money(amount: Decimal) -> str:
     return str(amount.quantize(_CENT))
 
 
-def order_result(order: Order) -> OrderResult:
-    """Show an order as envelopes do."""
-    return OrderResult(
-        order.id,
-        order.customer_id,
-        order.status,
-        [
-            OrderLineResult(line.mnemonic, line.quantity, money(line.unit_price), line.attributes)
-            for line in order.lines
-        ],
-        money(order.total_amount),
-        OrderCatalog(order.category),
-        order.created_at,
-    )
+_line_result: Final = shown_as(OrderLineResult, unit_price=lambda line: money(line.unit_price))
+order_result: Final = shown_as(
+    OrderResult,
+    lines=lambda order: [_line_result(line) for line in order.lines],
+    total_amount=lambda order: money(order.total_amount),
+    catalog=lambda order: OrderCatalog(order.category),
+)
+"""Show an order as envelopes do."""
 
 
 def order_not_found(order_id: str) -> OrderNotFoundError:

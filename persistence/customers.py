@@ -6,7 +6,6 @@ from datetime import date
 from operator import itemgetter
 from typing import Any, Final
 
-import orjson
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from contracts.text import fold_key
@@ -31,11 +30,29 @@ from persistence.page_rows import (
 )
 from persistence.rowset import RowSet
 from persistence.stale_keys import ANY_NAME_OR_EMAIL, refolded, stale
+from persistence.table import Column, Table
 
 EMAIL_SPACE: Final = "email"
 
-_COLUMNS: Final = """id::text, name, email, preferences::text, is_active, version, created_at, updated_at,
-  deleted_at is not null as deleted"""
+CUSTOMERS: Final = Table(
+    "customers",
+    Customer,
+    (
+        Column("id", "uuid"),
+        Column("name", "text", erased="null"),
+        Column("email", "text", erased="null"),
+        Column("preferences", "jsonb", erased="'{}'"),
+        Column("is_active", "boolean", erased="false"),
+        Column("version", "integer"),
+        Column("created_at", "timestamptz", changes=False),
+        Column("updated_at", "timestamptz"),
+    ),
+    also_written=(Column("name_key", "text", erased="null"),),
+)
+"""A customer. Its e-mail's key is written by the batch, which knows whether it is to stay as it is. What is personal is
+`erased`. See `contracts/ADDING.md`."""
+
+_COLUMNS: Final = f"{CUSTOMERS.selected()}, deleted_at is not null as deleted"
 _PEEK: Final = "select id::text, email_key from customers where id = any($1::uuid[])"
 _LOCK: Final = f"select {_COLUMNS}, email_key from customers where id = any($1::uuid[]) order by id for no key update"
 _HOLDERS: Final = f"select {_COLUMNS}, email_key from customers where email_key = any($1::text[])"
@@ -43,57 +60,16 @@ _STALE_HOLDERS: Final = f"""
 select {_COLUMNS}, email_key from customers
 where {stale("email_key")} and {refolded("email_key")} = any($1::text[])"""
 _SEARCH_STALE: Final = f"select {ANY_NAME_OR_EMAIL}"
-_ERASE: Final = """
-update customers set name = null, name_key = null, email = null, email_key = null, preferences = '{}',
-  is_active = false, version = version + 1, updated_at = now(), deleted_at = now()
+_ERASE: Final = f"""
+update customers set {CUSTOMERS.erased}, email_key = null,
+  version = version + 1, updated_at = now(), deleted_at = now()
 where id = any($1::uuid[])"""
 _PARK: Final = "update customers set email_key = 'parked:' || id where id = any($1::uuid[])"
-_ROWS: Final = RowSet(
-    "customers",
-    {
-        "id": "uuid",
-        "name": "text",
-        "name_key": "text",
-        "email": "text",
-        "email_key": "text",
-        "preferences": "jsonb",
-        "is_active": "boolean",
-        "version": "integer",
-        "created_at": "timestamptz",
-        "updated_at": "timestamptz",
-    },
-)
+_NEW: Final = RowSet("customers", {**CUSTOMERS.inserted, "email_key": "text"})
+_CHANGED: Final = RowSet("customers", {**CUSTOMERS.updated, "email_key": "text"})
 _TOMBSTONES: Final = """
 insert into customers (id, is_active, created_at, updated_at, deleted_at)
 select id, false, now(), now(), now() from unnest($1::uuid[]) as r(id)"""
-
-
-def _customer(row: Any) -> Customer:  # noqa: ANN401 - asyncpg's Record has no types
-    return Customer(
-        row["id"],
-        row["name"],
-        row["email"],
-        orjson.loads(row["preferences"]),
-        row["is_active"],
-        row["version"],
-        row["created_at"],
-        row["updated_at"],
-    )
-
-
-def _values(customer: Customer, email_key: str) -> tuple[object, ...]:
-    return (
-        customer.id,
-        customer.name,
-        customer.name_key,
-        customer.email,
-        email_key,
-        orjson.dumps(customer.preferences).decode(),
-        customer.is_active,
-        customer.version,
-        customer.created_at,
-        customer.updated_at,
-    )
 
 
 async def _find_holders(connection: Connection, emails: Sequence[str], *, any_stale: bool) -> Sequence[Any]:
@@ -173,13 +149,13 @@ class CustomerBatch:
         if any(row["email_key"] is not None and peeked.get(row["id"]) != row["email_key"] for row in rows):
             msg = "a customer's e-mail changed before its row was locked"
             raise StaleReadError(msg)
-        living = {row["id"]: _customer(row) for row in rows if not row["deleted"]}
+        living = {row["id"]: CUSTOMERS.read(row) for row in rows if not row["deleted"]}
         self._living.load(living, ids)
         self._taken_ids.load({row["id"]: True for row in rows}, ids)
         self._stored_keys = {row["id"]: row["email_key"] for row in rows}
         holders = await _find_holders(connection, emails, any_stale=any_stale)
         by_email = {fold_key(row["email_key"]): row["id"] for row in holders}
-        self._holders = {row["id"]: _customer(row) for row in holders}
+        self._holders = {row["id"]: CUSTOMERS.read(row) for row in holders}
         own = {customer.email_key: customer.id for customer in living.values()}
         self._by_email.load(own | by_email, {*own, *emails})
 
@@ -208,13 +184,15 @@ class CustomerBatch:
         """Second step: insert and update net states."""
         new = [after for _, before, after in self._living.changes() if before is None and after is not None]
         by_email = sorted(((one.email_key, one) for one in new), key=itemgetter(0))
-        await _ROWS.insert(connection, [_values(one, email_key) for email_key, one in by_email])
+        columns = CUSTOMERS.to_insert(one for _, one in by_email)
+        await _NEW.insert_columns(connection, [*columns, [email_key for email_key, _ in by_email]])
         changed = [
-            _values(after, self._stored_keys[key] if before.email_key == after.email_key else after.email_key)
+            (self._stored_keys[key] if before.email_key == after.email_key else after.email_key, after)
             for key, before, after in self._living.changes()
             if before is not None and after is not None
         ]
-        await _ROWS.update(connection, changed)
+        columns = CUSTOMERS.to_update(one for _, one in changed)
+        await _CHANGED.update_columns(connection, [*columns, [email_key for email_key, _ in changed]])
         born_and_gone = [
             key for key in self.deleted() if not self._living.was_loaded(key) and not self._taken_ids.was_loaded(key)
         ]
@@ -248,7 +226,7 @@ def _containing(key: str, pattern: str) -> str:
 _WALK: Final = f"""
 select {_COLUMNS} from customers
 where deleted_at is null and ($1::uuid is null or id > $1::uuid) order by id limit 1000"""
-_HEAD: Final = ("total", "id", "name", "email", "is_active", "version", "created_at", "updated_at")
+_HEAD: Final = ("total", *(name for name in CUSTOMERS.names if name != "preferences"))
 
 
 def _searching(searches: Sequence[CustomerSearch], *, any_stale: bool) -> tuple[Any, ...]:
@@ -302,7 +280,7 @@ def _after(matching: str, needles: int, *, is_filtered: bool) -> str:
         f"""
         select 1 as number, {total if is_filtered else _ALL} as total, page.* from (values (1)) as one
         left join lateral (
-          select {_COLUMNS} from {matching} and {older("c.created_at, c.id", needles + 1)}
+          select {CUSTOMERS.selected("c")} from {matching} and {older("c.created_at, c.id", needles + 1)}
           order by c.created_at desc, c.id desc limit ${needles + 3}::bigint) as page on true""",
         _HEAD,
         "preferences",
@@ -320,7 +298,7 @@ class CustomerTable:
         """Find living customers; one statement."""
         async with connected(self._engine) as connection:
             rows = await connection.fetch(_GET, list(set(customer_ids)))
-        return {row["id"]: _customer(row) for row in rows}
+        return {row["id"]: CUSTOMERS.read(row) for row in rows}
 
     async def search(self, searches: Sequence[CustomerSearch]) -> Sequence[Found[Customer] | TooMuch | None]:
         """Find pages, newest first; a page and its count are of one snapshot, as are pages of the same filters."""
@@ -334,7 +312,7 @@ class CustomerTable:
                 any_stale = await connection.fetchval(_SEARCH_STALE)
             rows = await connection.fetch(*_searching(alike, any_stale=bool(any_stale)))
             sizes = [one.limit for one in alike]
-            return found_by_number(rows, sizes, _customer, is_filtered=alike[0].is_filtered)
+            return found_by_number(rows, sizes, CUSTOMERS.read, is_filtered=alike[0].is_filtered)
 
         return await find_pages(self._engine, searches, lambda one: one.filters if one.after is None else None, find)
 
@@ -350,7 +328,7 @@ class CustomerTable:
             async with connected(self._engine) as connection:
                 rows = await connection.fetch(_WALK, last)
             for row in rows:
-                yield _customer(row)
+                yield CUSTOMERS.read(row)
             if not rows:
                 return
             last = rows[-1]["id"]

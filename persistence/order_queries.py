@@ -17,14 +17,14 @@ from handlers.page import Found, TooMuch
 from handlers.summary import LISTED, NEW_WITHIN_DAYS, Analytics, CustomerSummary, Figures
 from persistence import counters
 from persistence.engine import connected
-from persistence.orders import COLUMNS, columns, order_of
+from persistence.orders import ORDERS
 from persistence.page_rows import after_arguments, bounded, found, older
 
 BYTES_AT_ONCE: Final = 8 * 1024 * 1024
 """How many bytes of lines one statement loads, the first order apart."""
 
 GET: Final = f"""
-select s.fits, {columns("case when s.fits then o.lines::text end")}
+select s.fits, {ORDERS.selected("o", lines="case when s.fits then o.lines::text end")}
 from (
   select a.place, o.id,
     coalesce(sum(octet_length(o.lines::text)) over (
@@ -34,22 +34,13 @@ join orders o on o.id = s.id
 order by s.place"""
 """Orders by id, in that order; `fits` is false for those that have to be asked for again: they come without lines."""
 
-_HEAD: Final = (
-    "total_count",
-    "id",
-    "customer_id",
-    "status",
-    "total_amount",
-    "category",
-    "created_at",
-    "cancelled_at",
-)
+_HEAD: Final = ("total_count", *(name for name in ORDERS.names if name != "lines"))
 
 
 def _page(total: str, condition: str, after: str = "") -> str:
     """Write the statement of a page; what is passed over is counted in an index alone, rows are read for the page."""
     rows = f"""
-select {total} as total_count, {COLUMNS}
+select {total} as total_count, {ORDERS.selected("o")}
 from customers c
 left join customer_summaries s on s.customer_id = c.id
 left join lateral (
@@ -84,7 +75,7 @@ class OrderTable:
         """Find orders, in their order; one statement. None: as much as is loaded at once stands before it."""
         async with connected(self._engine) as connection:
             rows = await connection.fetch(GET, list(dict.fromkeys(order_ids)))
-        return {row["id"]: order_of(row) if row["fits"] else None for row in rows}
+        return {row["id"]: ORDERS.read(row) if row["fits"] else None for row in rows}
 
     async def of_customer(self, wanted: CustomerOrders) -> Found[Order] | TooMuch | None:
         """Find a page of a living customer's orders, newest first; the count is that of the customer's summary."""
@@ -97,7 +88,7 @@ class OrderTable:
                 wanted.offset,
                 *after_arguments(wanted.after),
             )
-        return found(rows, wanted.page_size, rows[0]["total_count"], order_of) if rows else None
+        return found(rows, wanted.page_size, rows[0]["total_count"], ORDERS.read) if rows else None
 
 
 SUMMARIES: Final = """

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Final
+from typing import Final
 
 import orjson
 
@@ -15,83 +15,54 @@ from persistence.identity_map import IdentityMap, Journal
 from persistence.product_holds import ProductHolds
 from persistence.rowset import RowSet
 from persistence.summaries import SummaryDeltas
+from persistence.table import Column, Table
 
 
-def columns(lines: str) -> str:
-    """Name the columns of an order `o` that `order_of` reads; `lines` is an expression that gives JSON text."""
-    return (
-        f"o.id::text, o.customer_id::text, o.status, {lines} as lines, o.total_amount, o.category, o.created_at,"
-        " o.cancelled_at"
+def _lines(text: str) -> tuple[OrderLine, ...]:
+    return tuple(
+        OrderLine(
+            line["product_id"],
+            line["mnemonic"],
+            line["quantity"],
+            Decimal(line["unit_price"]),
+            line["attributes"],
+        )
+        for line in orjson.loads(text)
     )
 
 
-COLUMNS: Final = columns("o.lines::text")
+def _lines_text(lines: Sequence[OrderLine]) -> str:
+    return orjson.dumps(lines, default=str).decode()
+
+
+def _catalog_text(category: str | None) -> str:
+    return orjson.dumps({"category": category}).decode()
+
+
+ORDERS: Final = Table(
+    "orders",
+    Order,
+    (
+        Column("id", "uuid"),
+        Column("customer_id", "uuid", changes=False),
+        Column("status", "text", read=OrderStatus),
+        Column("lines", "jsonb", changes=False, read=_lines, write=_lines_text),
+        Column("total_amount", "numeric", changes=False),
+        Column("category", "text", changes=False),
+        Column("created_at", "timestamptz", changes=False),
+        Column("cancelled_at", "timestamptz"),
+    ),
+    also_written=(Column("catalog", "jsonb", changes=False, field="category", write=_catalog_text),),
+)
+"""An order. See `contracts/ADDING.md`."""
+
 _PEEK: Final = """
 select o.id::text, array(select distinct line ->> 'mnemonic' from jsonb_array_elements(o.lines) as line) as mnemonics
 from orders o where o.id = any($1::uuid[]) and o.status = 'placed'"""
-_LOCK: Final = f"select {COLUMNS} from orders o where o.id = any($1::uuid[]) order by o.id for no key update"
-_ROWS: Final = RowSet(
-    "orders",
-    {
-        "id": "uuid",
-        "customer_id": "uuid",
-        "status": "text",
-        "lines": "jsonb",
-        "total_amount": "numeric",
-        "category": "text",
-        "catalog": "jsonb",
-        "created_at": "timestamptz",
-        "cancelled_at": "timestamptz",
-    },
-)
-_STATUSES: Final = RowSet("orders", {"id": "uuid", "status": "text", "cancelled_at": "timestamptz"})
-
-
-def order_of(row: Any) -> Order:  # noqa: ANN401 - asyncpg's Record has no types
-    """Read a row of `COLUMNS`."""
-    return Order(
-        row["id"],
-        row["customer_id"],
-        OrderStatus(row["status"]),
-        tuple(
-            OrderLine(
-                line["product_id"],
-                line["mnemonic"],
-                line["quantity"],
-                Decimal(line["unit_price"]),
-                line["attributes"],
-            )
-            for line in orjson.loads(row["lines"])
-        ),
-        row["total_amount"],
-        row["category"],
-        row["created_at"],
-        row["cancelled_at"],
-    )
-
-
-def _values(order: Order) -> tuple[object, ...]:
-    lines = [
-        {
-            "product_id": line.product_id,
-            "mnemonic": line.mnemonic,
-            "quantity": line.quantity,
-            "unit_price": str(line.unit_price),
-            "attributes": line.attributes,
-        }
-        for line in order.lines
-    ]
-    return (
-        order.id,
-        order.customer_id,
-        order.status.value,
-        orjson.dumps(lines).decode(),
-        order.total_amount,
-        order.category,
-        orjson.dumps({"category": order.category}).decode(),
-        order.created_at,
-        order.cancelled_at,
-    )
+_LOCK: Final = f"""
+select {ORDERS.selected("o")} from orders o where o.id = any($1::uuid[]) order by o.id for no key update"""
+_NEW: Final = RowSet("orders", ORDERS.inserted)
+_CHANGED: Final = RowSet("orders", ORDERS.updated)
 
 
 class OrderBatch:
@@ -131,7 +102,7 @@ class OrderBatch:
         Raises `StaleReadError` when one of them was placed between peek and lock: its products are not locked.
         """
         rows = await connection.fetch(_LOCK, ids) if ids else ()
-        orders = [order_of(row) for row in rows]
+        orders = [ORDERS.read(row) for row in rows]
         if any(order.is_placed and order.id not in peeked for order in orders):
             msg = "an order was placed before its row was locked"
             raise StaleReadError(msg)
@@ -141,9 +112,9 @@ class OrderBatch:
         """Insert new orders, by id, and the new status of others."""
         changes = list(self._orders.changes())
         new = [after for _, before, after in changes if before is None and after is not None]
-        await _ROWS.insert(connection, [_values(one) for one in sorted(new, key=lambda one: one.id)])
+        await _NEW.insert_columns(connection, ORDERS.to_insert(sorted(new, key=lambda one: one.id)))
         changed = [after for _, before, after in changes if before is not None and after is not None]
-        await _STATUSES.update(connection, [(one.id, one.status.value, one.cancelled_at) for one in changed])
+        await _CHANGED.update_columns(connection, ORDERS.to_update(changed))
 
     def count(self, summaries: SummaryDeltas, deltas: CounterDeltas) -> None:
         """Add this batch's differences to the customers' summaries and to the counters."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from contracts.customers import RESOURCE, CreateCustomer, DeleteCustomer, UpdateCustomer
 from contracts.envelope import created, deleted, unchanged, updated
@@ -9,9 +10,13 @@ from contracts.errors import VersionConflictError
 from contracts.text import fold_key
 from handlers.context import Context
 from handlers.customer import Customer, customer_id_taken, customer_not_found, customer_result, email_taken
-from handlers.json_value import same_json
+from handlers.fields import GivenFields, are_same
 from handlers.result import Failure, Result, Success
 from handlers.unit_of_work import UnitOfWork
+
+_FIELDS: Final = GivenFields(Customer)
+_IMPERSONAL: Final = frozenset({"customer_id", "is_active", "expected_version"})
+"""What a request may say of a customer that is not personal data."""
 
 
 async def create_customer(command: CreateCustomer, uow: UnitOfWork, context: Context) -> Result:
@@ -23,14 +28,12 @@ async def create_customer(command: CreateCustomer, uow: UnitOfWork, context: Con
     if holder is not None:
         return Failure(email_taken(), subjects=(holder.id,))
     customer = Customer(
-        command.customer_id or context.new_id(),
-        command.name,
-        command.email,
-        command.preferences or {},
+        id=command.customer_id or context.new_id(),
         is_active=True,
         version=1,
         created_at=context.now,
         updated_at=context.now,
+        **_FIELDS.all(command),
     )
     await uow.customers.save(customer)
     return Success(created(RESOURCE, customer.id, customer_result(customer)), subjects=(customer.id,))
@@ -39,7 +42,7 @@ async def create_customer(command: CreateCustomer, uow: UnitOfWork, context: Con
 async def update_customer(command: UpdateCustomer, uow: UnitOfWork, context: Context) -> Result:
     """200; 404; 409 for another version or a taken e-mail; neutral when there is nothing to change."""
     customer = await uow.customers.find_by_id(command.customer_id)
-    given = command.model_fields_set
+    given = _FIELDS.set(command)
     holder = await uow.customers.find_by_email(fold_key(command.email)) if "email" in given else None
     subjects = _spoken_of(customer, holder)
     if customer is None:
@@ -52,22 +55,18 @@ async def update_customer(command: UpdateCustomer, uow: UnitOfWork, context: Con
             ),
             subjects if _holds_personal_data(command) else (),
         )
-    changes = {name: getattr(command, name) for name in ("name", "email", "preferences", "is_active") if name in given}
-    if "preferences" in changes:
-        changes["preferences"] = changes["preferences"] or {}
-    changed = replace(customer, **changes)
-    if changed == customer and same_json(changed.preferences, customer.preferences):
+    if are_same(customer, given):
         return Success(unchanged(RESOURCE, customer.id, customer_result(customer)), subjects)
+    changed = replace(customer, version=customer.version + 1, updated_at=max(context.now, customer.updated_at), **given)
     if holder is not None and holder.id != customer.id and changed.email_key != customer.email_key:
         return Failure(email_taken(), subjects)
-    changed = replace(changed, version=customer.version + 1, updated_at=max(context.now, customer.updated_at))
     await uow.customers.save(changed)
     return Success(updated(RESOURCE, customer.id, customer_result(changed)), subjects)
 
 
 def _holds_personal_data(command: UpdateCustomer) -> bool:
     """Tell whether the request says more of a customer than its id."""
-    return "name" in command.model_fields_set or "email" in command.model_fields_set or bool(command.preferences)
+    return any(getattr(command, name) for name in command.model_fields_set - _IMPERSONAL)
 
 
 def _spoken_of(named: Customer | None, holder: Customer | None) -> Sequence[str]:

@@ -10,10 +10,14 @@ import orjson
 import pytest
 
 from contracts.envelope import Envelope
+from contracts.orders import OrderStatus
 from contracts.products import CreateProduct, ProductDetailResult, ProductResult, UpdateProduct
 from handlers.fields import GivenFields, are_same, shown_as
+from handlers.order import Order, OrderLine
 from handlers.product import Product, ProductDetail, is_whole, product_detail_result, product_result
 from handlers.product_size import change_bytes, head_bytes
+from persistence.customers import CUSTOMERS
+from persistence.orders import ORDERS
 from persistence.product_tables import PRODUCTS
 from persistence.table import Column, Table
 
@@ -252,3 +256,22 @@ def test_a_product_is_written_by_its_declaration() -> None:
     """What may change is updated, what may not is not; the catalogue is a matter of the phase."""
     assert set(PRODUCTS.inserted) == {one.name for one in fields(Product)} - {"catalog"}
     assert set(PRODUCTS.inserted) - set(PRODUCTS.updated) == {"mnemonic", "created_at"}
+
+
+def test_what_is_personal_is_erased() -> None:
+    """Every column of a customer but these: a new one is erased with the customer, or is named here."""
+    kept = {"id", "version", "created_at", "updated_at"}
+    erased = {assignment.split(" = ")[0] for assignment in CUSTOMERS.erased.split(", ")}
+    assert erased == set(CUSTOMERS.inserted) - kept
+    assert PRODUCTS.erased == ORDERS.erased == ""
+
+
+def test_an_order_is_kept_as_it_was_placed() -> None:
+    """Only its status changes; lines survive as JSON, amounts to the last digit; its catalogue follows from it."""
+    line = OrderLine("p", "A", 2, Decimal("0.10"), {"a": "x"})
+    order = Order("1", "c", OrderStatus.PLACED, (line, replace(line, attributes=None)), Decimal("0.40"), "C", AT)
+    written = dict(zip(ORDERS.inserted, [column[0] for column in ORDERS.to_insert([order])], strict=True))
+    assert ORDERS.read(written) == order
+    assert orjson.loads(str(written["catalog"])) == {"category": "C"}
+    assert orjson.loads(str(written["lines"]))[0]["unit_price"] == "0.10"
+    assert set(ORDERS.updated) == {"id", "status", "cancelled_at"}
