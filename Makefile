@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help .venv run test smoke lint format contract-check page-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill audit lock lock-node clean
+.PHONY: help .venv run test smoke lint format contract-check client clients page-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill audit lock lock-node clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -76,7 +76,7 @@ run: .venv ## The whole system on this machine, with a scenario; stays up until 
 # stays together by file, and what begins, is told in tests/distribution.py. A few that are chosen by name share one
 # process, and start at once.
 test: .venv ## All tests but the suites below; more pytest options: make test ARGS="-k dead_letter"
-	@$(PYTEST) -m "not ($(SUITES))" $(if $(findstring -k,$(ARGS)),,--numprocesses 4 --dist loadfile) $(ARGS)
+	@$(PYTEST) -m "not ($(SUITES) or clients)" $(if $(findstring -k,$(ARGS)),,--numprocesses 4 --dist loadfile) $(ARGS)
 
 # Likewise, in two processes; one test at a time, as one may take as long as twenty others. What measures how fast the
 # machine is runs alone, at the end.
@@ -98,6 +98,13 @@ contract-check: .venv $(TOOLS)/node/.installed ## The exported contract, read by
 	@$(BIN)/catalog contract export --format asyncapi-yaml --prefix shop --server kafka.example.com:9093 --currency EUR \
 		>$(TOOLS)/node/filled.yaml
 	@cd $(TOOLS)/node && ../bin/node parse.mjs to-fill-in.json filled.yaml
+
+client: .venv ## Write what the Python client has from the contract: catalog_client/generated
+	@$(BIN)/catalog contract export --format asyncapi-json | \
+		$(BIN)/python clients/python/generate.py catalog_client/generated
+
+clients: .venv ## The table of scenarios by the clients of every language, on a broker and workers that things befall
+	@$(PYTEST) -m clients --timeout 180 $(ARGS)
 
 page-check: .venv $(TOOLS)/node/.installed ## The page /contract in headless Chromium (which has to be there), by axe-core
 	@$(BIN)/python -m tests.contracts.page_server $(TOOLS)/node $(TOOLS)/bin/node $(TOOLS)/node/page.mjs
