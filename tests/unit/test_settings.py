@@ -1,5 +1,6 @@
 """Wrong settings: each is one readable line, all of them are told at once, and none of them tells a secret."""
 
+import ssl
 from pathlib import Path
 
 import pytest
@@ -182,6 +183,29 @@ def test_what_an_address_says_is_handed_on(url: str, place: dict[str, object]) -
     """Lists of hosts, sockets, IPv6, escaped passwords and libpq's parameters reach the driver."""
     read = read_address(url)
     assert {name: read.place[name] for name in place} == place
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reads"),
+    [
+        ("", 0),
+        ("?sslmode=disable", 0),
+        ("?sslmode=allow", 0),
+        ("?sslmode=prefer&sslrootcert=system", 0),
+        ("?sslmode=require", 0),
+        ("?sslmode=require&sslrootcert=system", 1),
+        ("?sslmode=verify-ca", 1),
+        ("?sslmode=verify-full&sslrootcert=system", 1),
+    ],
+)
+def test_who_believes_the_machine_reads_its_authorities(
+    parameters: str, reads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are a hundred certificates, 40 ms for each address that is read: of each process several."""
+    read: list[object] = []
+    monkeypatch.setattr(ssl.SSLContext, "load_default_certs", lambda *given: read.append(given))
+    read_address(DB + parameters)
+    assert len(read) == reads
 
 
 def test_an_address_is_judged_for_certain() -> None:
