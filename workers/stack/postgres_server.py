@@ -96,8 +96,8 @@ class PostgresServer:
             "-j",
             "-D",
             fresh,
-            "-c",
-            "exit_on_error=on",
+            *("-c", "exit_on_error=on"),
+            *_given(self.config),  # such as how passwords are kept
             "template1",
             told=self._first_statements(),
         )
@@ -105,10 +105,11 @@ class PostgresServer:
 
     def launch(self) -> Launch:
         """Return how to run it."""
-        settings = {**_CONFIG, **self.config, "port": str(self.port)}
-        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return Launch(
-            command=[str(self.home / "bin" / "postgres"), "-D", str(self.data), *arguments],
+            command=[
+                *(str(self.home / "bin" / "postgres"), "-D", str(self.data)),
+                *_given({**_CONFIG, **self.config, "port": str(self.port)}),
+            ],
             folder=self.data,
             stop=self.stop_plan,
             environment=_ENVIRONMENT,
@@ -173,3 +174,8 @@ class PostgresServer:
             said = [line for line in ended.stderr.splitlines() if line.strip()]
             telling = [line for line in said if "error:" in line or "FATAL" in line or "ERROR" in line]
             raise StackError(f"PostgreSQL's {program} failed: {(telling or said or ['without a word'])[-1]}")
+
+
+def _given(settings: Mapping[str, str]) -> list[str]:
+    """Write settings as the server's arguments."""
+    return [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
