@@ -1,6 +1,6 @@
 """Customers on the wire: their commands, queries and results."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from typing import Annotated, Final
 
@@ -21,13 +21,14 @@ from contracts.fields import (
 )
 from contracts.kinds import CREATED, DONE, UNCHANGED, Keys, Kind, Payload, Role, Version
 from contracts.text import fold_key
+from contracts.values import value
 
 RESOURCE = "Customer"
 SUMMARY: Final = "Customer summary"
 ANALYTICS: Final = "Customer analytics"
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class CustomerResult:
     """A customer as every envelope shows it. `version` counts up with each change."""
 
@@ -94,7 +95,7 @@ class CustomerAnalytics(Payload):
     """Ask for the figures over all customers."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class CustomerSummaryResult:
     """A customer's orders in figures; counts and sums are of placed orders."""
 
@@ -108,7 +109,7 @@ class CustomerSummaryResult:
     preferred_category: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class CategoryFigures:
     """A category's placed orders and their revenue."""
 
@@ -117,7 +118,7 @@ class CategoryFigures:
     revenue: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class CustomerFigures:
     """A living customer's placed orders and what they amount to."""
 
@@ -126,7 +127,7 @@ class CustomerFigures:
     total_spent: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class CustomerAnalyticsResult:
     """The figures over all customers; `new_customers_30_days` counts whole UTC days, today included."""
 

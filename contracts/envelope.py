@@ -1,7 +1,6 @@
 """The body of every reply: exactly four keys, `statusCode`, `message`, `type`, `data`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, Generic, Literal, TypeVar
 
@@ -9,6 +8,7 @@ import orjson
 
 from contracts import messages
 from contracts.errors import CatalogError, ResponseTooLargeError
+from contracts.values import value
 
 EnvelopeType = Literal["success", "error", "warning", "neutral"]
 
@@ -20,7 +20,7 @@ MAX_REPLY_BYTES: Final = 900 * 1024
 """A larger reply becomes 413 RESPONSE_TOO_LARGE, so that any caller's topic of the default 1 MiB takes it."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Envelope:
     """A result as the caller sees it. `data`: dataclasses, dicts, lists, texts, numbers."""
 
@@ -73,7 +73,7 @@ def status_of(body: bytes) -> int:
     return int(body[digits : digits + 3])
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Page(Generic[T_co]):
     """The `data` of a list. Under a cursor `page` is null; `total_count` is null where counting would cost too much."""
 
@@ -85,7 +85,7 @@ class Page(Generic[T_co]):
     next_cursor: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Warnings(Generic[T_co]):
     """The `data` of a `warning` envelope: how much took effect, and one line for each thing that did not."""
 

@@ -5,7 +5,7 @@ is answered with both decimals.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -28,6 +28,7 @@ from contracts.errors import (
 from contracts.fields import Attributes, Cursor, Identifier, PageNumber, PageSize
 from contracts.kinds import CREATED, DONE, UNCHANGED, Keys, Kind, Payload, Role, Version
 from contracts.products import MNEMONIC, Mnemonic
+from contracts.values import value
 
 RESOURCE: Final = "Order"
 
@@ -110,7 +111,7 @@ class GetCustomerOrders(Payload):
     status: Annotated[OrderStatus, Field(strict=False)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class OrderLineResult:
     """A line as it was ordered."""
 
@@ -120,14 +121,14 @@ class OrderLineResult:
     attributes: dict[str, object] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class OrderCatalog:
     """What the catalogue says of the order: the category of the line with the greatest amount (of equals the first)."""
 
     category: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class OrderResult:
     """An order as every envelope shows it."""
 

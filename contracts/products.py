@@ -1,7 +1,7 @@
 """Products on the wire: their commands, queries and results."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
 from typing import Annotated, Final
 
@@ -37,6 +37,7 @@ from contracts.kinds import (
     refusal_of,
 )
 from contracts.text import JsonObject, Text
+from contracts.values import value
 
 RESOURCE: Final = "Product"
 VERSION_RESOURCE: Final = "Product version"
@@ -210,7 +211,7 @@ class SetValidationRules(Payload):
     rules: Annotated[list[ValidationRule], Field(max_length=MAX_RULES)]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class BadRow:
     """A row of an import that is no good product."""
 
@@ -305,7 +306,7 @@ class ValidateProductData(Payload):
     on_date: Day | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class ProductResult:
     """A product as every envelope shows it. `version` counts up with each change, also of its versions and rules."""
 
@@ -321,7 +322,7 @@ class ProductResult:
     catalog: dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class ItemResult:
     """An item of a version."""
 
@@ -330,7 +331,7 @@ class ItemResult:
     attributes: dict[str, object] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class ProductVersionResult:
     """A version, in force from its first to its last day; without a last day until it is ended."""
 
@@ -341,14 +342,14 @@ class ProductVersionResult:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class ProductDetailResult(ProductResult):
     """A product with its versions by first day, and their items by position."""
 
     versions: Sequence[ProductVersionResult]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class RuleResult:
     """A rule of a product."""
 
@@ -358,7 +359,7 @@ class RuleResult:
     end_date: date | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class ProductRulesResult:
     """The rules of a product, and the product's version that they came with."""
 
@@ -367,7 +368,7 @@ class ProductRulesResult:
     rules: Sequence[RuleResult]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class RefusedRow:
     """A row that was not imported; rows count from 1."""
 
@@ -376,7 +377,7 @@ class RefusedRow:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class ViolationResult:
     """Where the data breaks a rule (a dotted path, empty for the whole), and how."""
 
@@ -384,7 +385,7 @@ class ViolationResult:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class RuleVerdictResult:
     """What a rule says of the data; `problem` is why it could not be evaluated, where it could not."""
 
@@ -394,7 +395,7 @@ class RuleVerdictResult:
     problem: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True)
 class ProductDataResult:
     """What the rules in force on a day say of the data; valid when all of them hold."""
 

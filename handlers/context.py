@@ -1,11 +1,12 @@
 """What a use case is told beside its command: time and ids are arguments."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 
+from contracts.values import value
 
-@dataclass(frozen=True, slots=True)
+
+@value(frozen=True, slots=True)
 class Context:
     """One delivery's circumstances.
 

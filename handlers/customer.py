@@ -9,11 +9,12 @@ from contracts import messages
 from contracts.customers import RESOURCE, CustomerResult
 from contracts.errors import CustomerAlreadyExistsError, CustomerNotFoundError
 from contracts.text import fold_key
+from contracts.values import value
 from handlers.fields import shown_as
 from handlers.page import After, Found, TooMuch
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Customer:
     """A living customer. `email_key` and `name_key` are what searches and uniqueness go by.
 

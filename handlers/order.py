@@ -1,7 +1,7 @@
 """The order: what it is, the rules of its making, how it is kept, how it is shown."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, Protocol
@@ -9,13 +9,14 @@ from typing import Final, Protocol
 from contracts import messages
 from contracts.errors import OrderAlreadyExistsError, OrderNotFoundError
 from contracts.orders import RESOURCE, OrderCatalog, OrderLineResult, OrderResult, OrderStatus, total_of
+from contracts.values import value
 from handlers.fields import shown_as
 from handlers.page import After, Found, TooMuch
 
 _CENT: Final = Decimal("0.01")
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class OrderLine:
     """So much of a product at that price apiece. The product's id tells it from a later one of the same mnemonic."""
 
@@ -31,7 +32,7 @@ class OrderLine:
         return self.quantity * self.unit_price
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Order:
     """An order, for ever of the customer and the lines that it was placed with; only its status changes."""
 
@@ -96,7 +97,7 @@ class OrderRepository(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class CustomerOrders:
     """Which page of a customer's orders: with `after`, what was placed before it; else by its number, from 1."""
 

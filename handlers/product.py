@@ -1,7 +1,7 @@
 """The product: what it is, the rules of its versions, how it is kept, how it is shown."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import date, datetime
 from itertools import takewhile
 from typing import Final, Protocol
@@ -24,6 +24,7 @@ from contracts.products import (
     ProductVersionResult,
     RuleResult,
 )
+from contracts.values import value
 from handlers.fields import field_names, shown_as
 from handlers.page import After, Found, TooMuch
 
@@ -31,7 +32,7 @@ PRODUCT_SPACE: Final = "product:mnemonic"
 """Where `get_product` by mnemonic is cached; every change of a product clears its name there."""
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Product:
     """A product. Its mnemonic is for ever; one that is created again after a delete has another id.
 
@@ -50,7 +51,7 @@ class Product:
     catalog: dict[str, object] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ProductVersion:
     """A version of a product, in force from its first to its last day, both included."""
 
@@ -65,7 +66,7 @@ class ProductVersion:
         return _last(self) >= other.start_date and _last(other) >= self.start_date
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Item:
     """An item of a version; items are listed by position, then as they were given."""
 
@@ -74,7 +75,7 @@ class Item:
     attributes: dict[str, object] | None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Rule:
     """What orders of the product must say of themselves, from its first to its last day, both included.
 
@@ -91,7 +92,7 @@ class Rule:
         return self.start_date <= on and (self.end_date is None or on <= self.end_date)
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class RuleSet:
     """The rules of a product, in their order.
 
@@ -104,7 +105,7 @@ class RuleSet:
     rules: tuple[Rule, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ProductDetail:
     """A product with its versions by first day, and the items of each by position."""
 
@@ -112,7 +113,7 @@ class ProductDetail:
     versions: Sequence[tuple[ProductVersion, Sequence[Item]]]
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class OversizedProduct:
     """A product that is too large to be shown, and therefore was not loaded; its bytes as `get_product` shows it."""
 
@@ -173,7 +174,7 @@ class ProductRepository(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ProductSearch:
     """What to look for in mnemonics. After a `cursor` come those created before it (ties: smaller ids)."""
 
@@ -183,7 +184,7 @@ class ProductSearch:
     after: After | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class ProductPage:
     """Which page is asked for: after a row (what was created before it, ties: smaller ids), else by its number, from 1.
 

@@ -1,13 +1,13 @@
 """What a use case returns: it never raises for a business reason."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from contracts.envelope import Envelope
 from contracts.errors import CatalogError
+from contracts.values import value
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Success:
     """It was done (or there was nothing to do).
 
@@ -20,7 +20,7 @@ class Success:
     erases: Sequence[str] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value(frozen=True, slots=True)
 class Failure:
     """A business "no". The unit of work forgets whatever the use case changed before it.
 

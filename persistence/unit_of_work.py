@@ -51,7 +51,8 @@ class BatchUnitOfWork:
         self._cache_keys: list[str] = []
         self.customers = CustomerBatch(self._journal)
         self.holds = ProductHolds(self._journal)
-        self.products = ProductBatch(self._journal, self.holds, self.touches_cache)
+        # Not its own method: what holds itself is gone only when the collector comes, with all that the batch loaded
+        self.products = ProductBatch(self._journal, self.holds, self._cache_keys.append)
         self.orders = OrderBatch(self._journal, self.holds)
 
     @property
@@ -121,13 +122,16 @@ class BatchUnitOfWork:
     def keep(self) -> Sequence[str]:
         """The current message succeeded; returns the cache keys that it touched."""
         self._journal.keep()
-        touched, self._cache_keys = self._cache_keys, []
+        if not self._cache_keys:
+            return ()
+        touched = tuple(self._cache_keys)
+        self._cache_keys.clear()
         return touched
 
     def take_back(self) -> None:
         """The current message failed: it leaves no trace."""
         self._journal.take_back()
-        self._cache_keys = []
+        self._cache_keys.clear()
 
     async def flush(self) -> None:
         """Write what the messages changed: release, then net states; the counters go with the outcomes."""

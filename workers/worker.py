@@ -76,12 +76,12 @@ async def run(worker: Worker, announce: Callable[[str], None] = lambda _: None) 
 
 
 def _calm_collector() -> None:
-    """Collect garbage less often: a batch holds some ten thousand objects, none of them in a cycle.
+    """Collect garbage less often: each lane's batch holds some twenty thousand objects, none of them in a cycle.
 
     Measured on 500-message batches: decoding and judging take half the time.
     """
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(100_000, 20, 50)
 
 
 async def _run(worker: Worker) -> str:

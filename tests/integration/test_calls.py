@@ -1,6 +1,7 @@
 """How many calls a message costs, as Python's profiler counts them: what a timer tells differs from day to day."""
 
 import cProfile
+import gc
 import itertools
 import pstats
 import uuid
@@ -76,6 +77,20 @@ async def calls_a_message(direct: Direct, make: Make) -> float:
     assert len(direct.replies.messages) == MANY, f"it was cut short: {progress}"
     counted: dict[tuple[str, int, str], Sequence[Any]] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
     return float(sum(row[1] for (_, _, name), row in counted.items() if name not in _INLINED)) / MANY
+
+
+async def test_a_batch_leaves_nothing_to_the_collector(direct: Direct) -> None:
+    """What a batch made is gone with it: what is in a cycle stays until the collector looks for it, among all else."""
+    make = await everything(direct)
+    await direct.decide(*make(MANY))
+    records = make(MANY)
+    gc.collect()
+    gc.disable()
+    try:
+        await direct.pipeline(records, lambda: True)
+        assert gc.collect() < MANY / 10
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("what", CALLS)
