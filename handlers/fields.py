@@ -49,14 +49,17 @@ class GivenFields:
 
     def __init__(self, kept: Any) -> None:  # noqa: ANN401 - a dataclass
         self._names = frozenset(field_names(kept))
+        self._of_command: dict[type[Payload], tuple[str, ...]] = {}
         self._defaults = [(one.name, default) for one in fields(kept) if (default := _default_of(one)) is not None]
 
     def all(self, command: Payload) -> dict[str, Any]:
         """Return all fields of the value that the command has, whether they were given or not."""
-        given = dict(vars(command))
-        for name in given.keys() - self._names:
-            del given[name]
-        return self._as_kept(given)
+        names = self._of_command.get(type(command))
+        if names is None:
+            names = tuple(name for name in type(command).model_fields if name in self._names)
+            self._of_command[type(command)] = names
+        values = vars(command)
+        return self._as_kept({name: values[name] for name in names})
 
     def set(self, command: Payload) -> dict[str, Any]:
         """Return the fields of the value that the command was given."""

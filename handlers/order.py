@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from contracts import messages
 from contracts.errors import OrderAlreadyExistsError, OrderNotFoundError
@@ -58,21 +58,21 @@ class Order:
 
 def new_order(
     order_id: str,
-    customer_id: str,
+    given: Mapping[str, Any],
     lines: Sequence[OrderLine],
     categories: Mapping[str, str | None],
     now: datetime,
 ) -> Order:
-    """Place an order; `categories` are those of the lines' products, by product id."""
-    return Order(
-        order_id,
-        customer_id,
-        OrderStatus.PLACED,
-        tuple(lines),
-        total_of((line.quantity, line.unit_price) for line in lines),
-        categories[leading_line(lines).product_id],
-        now,
-    )
+    """Place an order with the fields `given`; `categories` are those of the lines' products, by product id."""
+    made = {
+        "id": order_id,
+        "status": OrderStatus.PLACED,
+        "lines": tuple(lines),
+        "total_amount": total_of((line.quantity, line.unit_price) for line in lines),
+        "category": categories[leading_line(lines).product_id],
+        "created_at": now,
+    }
+    return Order(**{**given, **made})
 
 
 def leading_line(lines: Sequence[OrderLine]) -> OrderLine:

@@ -2,13 +2,16 @@
 
 from datetime import UTC
 from decimal import Decimal
+from typing import Final
 
 from contracts.envelope import created, unchanged, updated
 from contracts.errors import BusinessRuleError, BusinessRuleViolationError, CatalogError
 from contracts.orders import RESOURCE, CancelOrder, PlaceOrder
 from handlers.context import Context
 from handlers.customer import Customer, customer_not_found
+from handlers.fields import GivenFields
 from handlers.order import (
+    Order,
     OrderLine,
     cancelled,
     new_order,
@@ -20,6 +23,8 @@ from handlers.product import Product, product_not_found
 from handlers.result import Failure, Result, Success
 from handlers.rules import Spending, TooExpensiveError, Verdict
 from handlers.unit_of_work import UnitOfWork
+
+_FIELDS: Final = GivenFields(Order)
 
 
 async def place_order(command: PlaceOrder, uow: UnitOfWork, context: Context) -> Result:
@@ -50,7 +55,7 @@ async def place_order(command: PlaceOrder, uow: UnitOfWork, context: Context) ->
         return Failure(order_id_taken(command.order_id))
     order = new_order(
         command.order_id or context.new_id(),
-        customer.id,
+        _FIELDS.all(command),
         [
             OrderLine(
                 products[line.mnemonic].id, line.mnemonic, line.quantity, Decimal(line.unit_price), line.attributes
