@@ -13,12 +13,12 @@ from itertools import chain
 from operator import itemgetter
 from typing import Final, Protocol, Self, cast
 
-from contracts.at_rest import at_rest
+from contracts.at_rest import LARGE_BYTES, at_rest
 from contracts.canonical import canonical
 from contracts.errors import CatalogError, MalformedMessageError, MessageTooLargeError
 from contracts.ijson import NotIJsonError, read, reread
 from contracts.kinds import Kind
-from contracts.topics import Topics
+from contracts.topics import Topics, is_reply_topic
 
 MAX_BODY_BYTES: Final = 256 * 1024
 MAX_HEADER_BYTES: Final = 16 * 1024
@@ -50,6 +50,8 @@ _ABSENT: Final = b"(absent)\0"
 """Stands for a header that is not there just once; told by its identity from what anybody sent."""
 _REMEMBERED_LAYOUTS: Final = 128
 """With names as long as headers may be: 6 MiB."""
+_REMEMBERED_TOPICS: Final = 128
+"""Each as long as headers may be: 6 MiB."""
 # W3C Trace Context: no version ff, no id of zeros; what is of a later version than 00 may go on after a dash.
 _TRACE_IDS = rb"(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 _TRACEPARENT = re.compile(rb"00-%b|(?!00|ff)[0-9a-f]{2}-%b(?:-[!-~]*)?" % (_TRACE_IDS, _TRACE_IDS))
@@ -169,13 +171,12 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
     Raises `UnreadableRecord` when a header key is not UTF-8.
     """
     given = record.headers
-    layout = _layout_of(tuple([name for name, _ in given]))
+    names, values = zip(*given, strict=True) if given else ((), ())
+    layout = _layout_of(names)
     if layout.unreadable is not None:
         raise UnreadableRecord(layout.unreadable)
-    values = [value for _, value in given]
     header_bytes = layout.name_bytes + sum(map(len, filter(None, values)))
-    values.append(_ABSENT)
-    ours = layout.ours(values)
+    ours = layout.ours((*values, _ABSENT))
     message_id, correlation_id, reply_to, authorization, deadline, _, traceparent, tracestate = ours
     own_id, its_id = _printable(message_id), _printable(correlation_id)
     fault: CatalogError | None = None
@@ -188,7 +189,11 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
         fault = _too_large(record, header_bytes, layout.omission)
     elif faulty := _first_fault(layout, ours, own_id, its_id):
         fault = malformed_header(*faulty)
-    reply_topic, reply_to_fault = _reply_topic(reply_to, topics) if "reply_to" in layout.names else (None, None)
+    reply_topic = reply_to_fault = None
+    if reply_to is not _ABSENT:
+        reply_topic, reply_to_fault = _reply_topic(reply_to, topics.replies)
+    elif "reply_to" in layout.names:
+        reply_to_fault = "reply_to is repeated"
     # A bad trace context is ignored: it must never cost a message.
     is_traced = traceparent is not _ABSENT and traceparent is not None and _TRACEPARENT.fullmatch(traceparent)
     return Headers(
@@ -214,7 +219,7 @@ class _Layout:
     """Which of our headers are there."""
     repeated: str | None
     """The first of them that is there more than once."""
-    ours: Callable[[list[bytes | None]], tuple[bytes | None, ...]]
+    ours: Callable[[tuple[bytes | None, ...]], tuple[bytes | None, ...]]
     """Picks the values of `_OURS`; the last one for those that are not there just once."""
     omission: Omission | None
     unreadable: str | None
@@ -294,14 +299,13 @@ def _why_unreadable(names: Sequence[str]) -> str:
     return "header key is not UTF-8: " + ", ".join(broken)
 
 
-def _reply_topic(value: bytes | None, topics: Topics) -> tuple[str | None, str | None]:
+@lru_cache(_REMEMBERED_TOPICS)
+def _reply_topic(value: bytes | None, replies: str) -> tuple[str | None, str | None]:
     """Return where to answer, or why a present reply_to cannot be used."""
-    if value is _ABSENT:
-        return None, "reply_to is repeated"
     if value is None:
         return None, "reply_to is null"
-    if not value.isascii() or not topics.is_reply_topic(name := value.decode("ascii")):
-        return None, f"reply_to is no topic {topics.replies}<name>"
+    if not value.isascii() or not is_reply_topic(name := value.decode("ascii"), replies):
+        return None, f"reply_to is no topic {replies}<name>"
     return name, None
 
 
@@ -348,7 +352,8 @@ def read_request(record: RawRecord, headers: Headers, kinds: Mapping[str, Kind],
         return headers.fault
     if headers.message_id is None and topic == "commands":
         return malformed_header("message_id", "missing")
-    return at_rest(_read_body, value or b"", kinds, topic)
+    body = value or b""
+    return _read_body(body, kinds, topic) if len(body) < LARGE_BYTES else at_rest(_read_body, body, kinds, topic)
 
 
 def _read_body(content: bytes, kinds: Mapping[str, Kind], topic: str) -> Request | CatalogError:

@@ -109,10 +109,13 @@ class Version:
     sunset_on: date | None = None
     alternative: str | None = None
     adapter: TypeAdapter[Payload] = field(init=False, repr=False, compare=False)
+    _read_json: Callable[[bytes], Payload] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Build the validator once."""
-        object.__setattr__(self, "adapter", TypeAdapter(self.model))
+        adapter = TypeAdapter(self.model)
+        object.__setattr__(self, "adapter", adapter)
+        object.__setattr__(self, "_read_json", adapter.validator.validate_json)
 
     def validated(self, payload_json: bytes) -> Payload:
         """Validate a payload; raises as `Kind.read` does.
@@ -122,7 +125,7 @@ class Version:
         """
         try:
             if len(payload_json) < LARGE_BYTES:
-                return self.adapter.validate_json(payload_json)
+                return self._read_json(payload_json)
             return self.adapter.validate_python(reread(payload_json))
         except ValidationError as error:
             raise refusal_of(error) from None
@@ -180,7 +183,8 @@ class Kind:
 
         Raises `ValidationFailedError` naming each field, or `InvalidProductCodeError` where only the mnemonic is wrong.
         """
-        payload = at_rest(version.validated, payload_json)
+        read = version.validated
+        payload = read(payload_json) if len(payload_json) < LARGE_BYTES else at_rest(read, payload_json)
         for step in self.versions[self.versions.index(version) :]:
             if step.upcast is not None:
                 payload = step.upcast(payload)

@@ -233,7 +233,8 @@ class JsonObject:
         if len(form) > self.max_bytes:
             context = {"max_bytes": self.max_bytes, "bytes": len(form)}
             raise PydanticCustomError("json_too_large", "JSON of {bytes} bytes, at most {max_bytes} are kept", context)
-        if form.count(b"{") + form.count(b"[") > self.max_depth:
+        # A level has two brackets at least
+        if len(form) > 2 * self.max_depth and form.count(b"{") + form.count(b"[") > self.max_depth:
             self._refuse_depth(value)
         # Canonical JSON escapes nothing but quotes, backslashes and the control characters below U+0020.
         if b"\\" in form or (b"\x7f" in form if form.isascii() else _REFUSED.search(form.decode())):

@@ -32,6 +32,7 @@ class Topics:
         """The dead-letter topic that serves `topic`."""
         return f"{topic}.dead-letters"
 
-    def is_reply_topic(self, name: str) -> bool:
-        """Tell whether a caller may be answered on `name`, by its form."""
-        return name.startswith(self.replies) and _REPLY_NAME.fullmatch(name, len(self.replies)) is not None
+
+def is_reply_topic(name: str, replies: str) -> bool:
+    """Tell whether a caller may be answered on `name`, by its form; all that may be start with `replies`."""
+    return name.startswith(replies) and _REPLY_NAME.fullmatch(name, len(replies)) is not None

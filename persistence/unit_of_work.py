@@ -9,6 +9,7 @@ commit leaves nothing; after it, the stored outcome speaks for the message.
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from itertools import chain
+from typing import Any
 
 from contracts.kinds import Keys
 from contracts.text import fold_key
@@ -75,17 +76,16 @@ class BatchUnitOfWork:
         """
         keys = list(declared)
         self._catalogue = columns = catalogue_columns(known_phases(standing.phases.items())[PRODUCT_CATALOG])
-        customers = _sorted(key.customers for key in keys)
-        emails = _sorted(key.emails for key in keys)
-        orders = _sorted(key.orders for key in keys)
+        named = _named(keys)
+        customers, emails, orders = sorted(named["customers"]), sorted(named["emails"]), sorted(named["orders"])
         held, ordered = await self._peek(customers, orders, standing)
         products = DeclaredProducts(
-            changed=_sorted(key.products for key in keys),
-            sized=frozenset(chain.from_iterable(key.products_sized for key in keys)),
-            deleted=frozenset(chain.from_iterable(key.products_deleted for key in keys)),
-            held=_sorted([*(key.products_held for key in keys), *ordered.values()]),
-            versions=sorted({pair for key in keys for pair in key.product_versions}),
-            rules=_sorted(chain.from_iterable((key.product_rules, key.products_held) for key in keys)),
+            changed=sorted(named["products"]),
+            sized=frozenset(named["products_sized"]),
+            deleted=frozenset(named["products_deleted"]),
+            held=sorted(named["products_held"].union(*ordered.values())),
+            versions=sorted(named["product_versions"]),
+            rules=sorted(named["product_rules"] | named["products_held"]),
         )
         if len(keys) > 1 and is_to_weigh(products, orders):
             await self._begin(standing)
@@ -175,8 +175,14 @@ class BatchUnitOfWork:
             self._drift_watch.on_catalogue_compared(*self.products.drift())
 
 
-def _sorted(groups: Iterable[Iterable[str]]) -> list[str]:
-    return sorted(set(chain.from_iterable(groups)))
+def _named(keys: Sequence[Keys]) -> Mapping[str, set[Any]]:
+    """Gather, field by field, what a batch's messages declared."""
+    columns = zip(*(keys or (Keys(),)), strict=True)
+    return {
+        name: set(chain.from_iterable(column))
+        for name, column in zip(Keys._fields, columns, strict=True)
+        if name != "alone"
+    }
 
 
 @asynccontextmanager

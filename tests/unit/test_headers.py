@@ -77,6 +77,7 @@ def test_good_ones_are_read() -> None:
         ([b"other"], "reply_to is no topic t.replies.<name>"),
         ([b"t.replies.\xff"], "reply_to is no topic t.replies.<name>"),
         ([b"t.replies.a", b"t.replies.a"], "reply_to is repeated"),
+        ([b"(absent)\0"], "reply_to is no topic t.replies.<name>"),
     ],
 )
 def test_where_nobody_can_be_answered(value: Sequence[bytes | None], why: str) -> None:

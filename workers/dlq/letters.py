@@ -11,7 +11,7 @@ import orjson
 
 from contracts.kinds import Kind
 from contracts.registry import KINDS
-from contracts.topics import Topics
+from contracts.topics import Topics, is_reply_topic
 from persistence.dead_letter_actions import Done, Failure
 from workers.pipeline.replays import Origin, RejectedReplay, Replay, Replays, notes_of, origin_of
 from workers.pipeline.signature import PREFIX, Header
@@ -230,7 +230,7 @@ class Letter:
             return None
         name = reply_to.decode("ascii", "replace")
         prefix = self.record.topic.removesuffix(f".{self.side}.dead-letters")
-        return self._of_a_caller(name) if Topics(prefix).is_reply_topic(name) else "(unusable)"
+        return self._of_a_caller(name) if is_reply_topic(name, Topics(prefix).replies) else "(unusable)"
 
     def _of_a_caller(self, text: str | None) -> str | None:
         """Return a name that a verified caller gave; of others, who may have written anything, how long it is."""

@@ -21,6 +21,7 @@ from workers.ports import DeadLetterPort, Message, ReplyPort
 _log = structlog.get_logger(__name__)
 
 REPLY_UNDELIVERABLE: Final = "REPLY_UNDELIVERABLE"
+_JSON: Final = ("content-type", b"application/json")
 
 
 @dataclass(slots=True)
@@ -107,10 +108,10 @@ class Answering:
 
 
 def _reply(delivery: Delivery, topic: str, envelope: bytes, *, replayed: bool) -> Message:
-    headers = delivery.headers
-    fields: list[tuple[str, bytes]] = [("content-type", b"application/json")]
-    key = headers.correlation_id.encode() if headers.correlation_id is not None else None
-    if key is not None:
+    headers, key = delivery.headers, None
+    fields: list[tuple[str, bytes]] = [_JSON]
+    if headers.correlation_id is not None:
+        key = headers.correlation_id.encode()
         fields.append(("correlation_id", key))
     if headers.message_id is not None:
         fields.append(("in_reply_to", headers.message_id.encode()))

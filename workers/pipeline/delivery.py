@@ -19,6 +19,9 @@ from workers.ports import Record
 
 UNKNOWN_KIND: Final = "unknown"
 
+_EXACT_MS: Final = 2**32 * 1000
+"""Up to the year 2106 a double of seconds is less than half a microsecond off."""
+
 MessageKey = tuple[str, str]
 """Caller and message_id: what makes two deliveries the same message. A query need not have the second, nor uses it."""
 
@@ -90,8 +93,14 @@ class Delivery:
     @property
     def stamped_at(self) -> datetime:
         """When the broker stamped the message, at its first arrival."""
-        millis = self.stamped_ms
-        return datetime.fromtimestamp(millis // 1000, UTC).replace(microsecond=millis % 1000 * 1000)
+        return moment(self.stamped_ms)
+
+
+def moment(ms: int) -> datetime:
+    """Return the time so many milliseconds after the epoch, exactly."""
+    if 0 <= ms < _EXACT_MS:
+        return datetime.fromtimestamp(ms / 1000, UTC)
+    return datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
 
 
 @dataclass(slots=True)

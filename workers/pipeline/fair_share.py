@@ -50,14 +50,26 @@ class FairShare(Generic[T]):
             if queue is None:
                 queue = queues[partition] = deque()
             queue.append(message)
-        # Cost in units, messages taken, number of the queue, cost in seconds
-        self._turns = [(0, 0, number, 0.0) for number in range(len(queues))]
         self._queues = list(queues.values())
         self._cost_s = 0.0
 
     def __iter__(self) -> Iterator[T]:
-        """Go through all of them."""
-        turns, queues = self._turns, self._queues
+        """Go through all of them: in rounds, until one has cost more than the others."""
+        queues, taken, is_any_dear = self._queues, 0, False
+        costs_s = [0.0] * len(queues)
+        waiting = list(range(len(queues)))
+        while len(waiting) > 1 and not is_any_dear:
+            taken += 1
+            for number in waiting:
+                self._cost_s = costs_s[number]
+                yield queues[number].popleft()
+                costs_s[number] = self._cost_s
+                if self._cost_s >= COST_UNIT_S:
+                    is_any_dear = True
+            waiting = [number for number in waiting if queues[number]]
+        # Cost in units, messages taken, number of the queue, cost in seconds
+        turns = [(int(costs_s[number] / COST_UNIT_S), taken, number, costs_s[number]) for number in waiting]
+        heapq.heapify(turns)
         while len(turns) > 1:
             _, taken, number, self._cost_s = turns[0]
             queue = queues[number]

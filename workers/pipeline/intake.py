@@ -1,10 +1,8 @@
 """The first two steps of every message: decode and identify. Neither waits for anything but its turn."""
 
-import hashlib
-import hmac
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from contracts.codec import RawRecord, Request, UnreadableRecord, malformed_header, read_headers, read_request
@@ -16,6 +14,7 @@ from workers.admission.reply_topics import ReplyTopics
 from workers.pipeline.delivery import Decoded, Delivery, Identified
 from workers.pipeline.ends import PutAside, Refused
 from workers.pipeline.fair_share import FairShare, LoopShare
+from workers.pipeline.mac import Mac
 from workers.pipeline.replays import RejectedReplay, Replay, Replays
 from workers.ports import STAMPED_BY_BROKER, Position, Record
 
@@ -55,6 +54,14 @@ class Intake:
     previous_hmac_key: bytes | None = None
     """While the key is exchanged: what was stored under the other one is recognised."""
     lanes: int = 1
+    _mac: Mac = field(init=False, repr=False)
+    _previous_mac: Mac | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Take the keys in."""
+        previous = self.previous_hmac_key
+        object.__setattr__(self, "_mac", Mac(self.hmac_key))
+        object.__setattr__(self, "_previous_mac", None if previous is None else Mac(previous))
 
     async def take_in(self, records: Sequence[Record]) -> TakenIn:
         """Decode and identify a batch; partitions take turns, so that what is dear makes only its own partition wait.
@@ -131,15 +138,15 @@ class Intake:
         It is made once, when it is needed: of somebody who is known, and of what is stored or will be.
         """
         if not identified.content_hmac:
-            identified.content_hmac = hmac.digest(self.hmac_key, identified.request.content, hashlib.sha256)
+            identified.content_hmac = self._mac.of(identified.request.content)
         return identified.content_hmac
 
     def is_of(self, identified: Identified, sealed: bytes) -> bool:
         """Say whether that is the HMAC of a request's content, by either key; the second is tried last."""
         if sealed == self.seal(identified):
             return True
-        previous = self.previous_hmac_key
-        return previous is not None and sealed == hmac.digest(previous, identified.request.content, hashlib.sha256)
+        previous = self._previous_mac
+        return previous is not None and sealed == previous.of(identified.request.content)
 
     def identify(self, decoded: Decoded, claim: Replay | RejectedReplay | None) -> Identified | None:
         """Find out who asks, and whether that caller may be answered where it wants to be; else that is its end."""

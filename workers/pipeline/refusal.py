@@ -109,7 +109,7 @@ class Refusal:
                 messages.deprecated(version.alternative or f"version {kind.newest.number}"),
                 {"kind": kind.name, "version": version.number, "sunset": version.sunset_on.isoformat()},
             )
-        if kind.role is not Role.ANYONE and not ROLES_THAT_MAY[kind.role] & one.identity.roles:
+        if kind.role is not Role.ANYONE and ROLES_THAT_MAY[kind.role].isdisjoint(one.identity.roles):
             return ForbiddenError(
                 messages.unauthorized(kind.action, kind.resource), {"required_role": kind.role.value, "kind": kind.name}
             )
@@ -118,14 +118,9 @@ class Refusal:
     async def _charge(self, asking: Sequence[Identified]) -> None:
         """Refuse those whose callers have asked too often."""
         charges = [
-            Charge(
-                one.identity.caller,
-                one.delivery.record.timestamp,
-                one.delivery.record.topic,
-                one.delivery.record.partition,
-                one.delivery.record.offset,
-            )
+            Charge(one.identity.caller, record.timestamp, record.topic, record.partition, record.offset)
             for one in asking
+            for record in (one.delivery.record,)
         ]
         if not charges:
             return

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
@@ -10,7 +10,6 @@ from typing import Final
 
 import orjson
 import structlog
-from prometheus_client import Histogram
 
 from contracts import messages
 from contracts.errors import RateLimitedError
@@ -146,43 +145,47 @@ class Watching:
         Of senders that nobody verified, who are bound to no rate, there are so many lines a minute.
         """
         now = self._clock()
-        received: Counter[str] = Counter()
-        ends: Counter[tuple[str, str, int]] = Counter()
-        latencies: dict[str, Histogram] = {}
+        latencies: dict[tuple[str, str, int], list[float]] = {}
+        """In seconds, by kind, end and status."""
         reached: dict[Position, int] = {}
-        noticed_at = time.monotonic()
+        seconds_each: list[float] = []
+        may_tell_success = True
         for delivery, consequences in ended:
-            kind = self._kind(delivery)
+            kind = self._asked(delivery) if delivery.kind is None else delivery.kind.name
             label, status = consequences.label, consequences.status_code
-            received[kind] += 1
-            ends[kind, label, status] += 1
-            self._count_rare(kind, consequences)
-            record = delivery.record
-            reached[delivery.position] = record.timestamp
+            if consequences.is_replayed or consequences.error_code is not None:
+                self._count_rare(kind, consequences)
+            stamped_ms = reached[delivery.position] = delivery.record.timestamp
             if delivery.replay is not None:
                 self.metrics.dead_letter_replays.labels(kind, label).inc()
-            seconds = max(0.0, now - record.timestamp / 1000)
-            latency = latencies.get(kind)
-            if latency is None:
-                latency = latencies[kind] = self.metrics.latency.labels(kind)
-            latency.observe(seconds)
-            self._recent_ms.append((noticed_at, seconds * 1000))
+            seconds = now - stamped_ms / 1000
+            if seconds < 0:
+                seconds = 0.0
+            alike = latencies.get((kind, label, status))
+            if alike is None:
+                alike = latencies[kind, label, status] = []
+            alike.append(seconds)
+            seconds_each.append(seconds)
             version = delivery.version
             if version is not None and version.deprecated_on is not None:
                 self._deprecated(delivery, kind, version.number, now)
-            if self._is_told(delivery) and (not 0 < status < SUCCESS_BELOW or self._budget.take(now)):
-                self._line(delivery, consequences, kind, seconds)
-        for kind, number in received.items():
-            self.metrics.received.labels(kind).inc(number)
-        for (kind, end, status), number in ends.items():
-            self.metrics.ended.labels(kind, end, str(status)).inc(number)
+            if delivery.identity is None and not self._may_tell_of_stranger(delivery.record):
+                continue
+            if 0 < status < SUCCESS_BELOW:
+                may_tell_success = may_tell_success and self._budget.take(now)
+                if not may_tell_success:
+                    continue
+            self._line(delivery, consequences, kind, seconds)
+        for (kind, end, status), alike in latencies.items():
+            self.metrics.received.labels(kind).inc(len(alike))
+            self.metrics.ended.labels(kind, end, str(status)).inc(len(alike))
+            self.metrics.latency.labels(kind).observe_all(alike)
+        noticed_at = time.monotonic()
+        self._recent_ms.extend((noticed_at, seconds * 1000) for seconds in seconds_each[-RECENT:])
         for position, stamped_ms in reached.items():
             self.lag.decided(position, stamped_ms)
 
-    def _is_told(self, delivery: Delivery) -> bool:
-        if delivery.identity is not None:
-            return True
-        record = delivery.record
+    def _may_tell_of_stranger(self, record: Record) -> bool:
         if not self._strangers.grants((record.topic, record.partition, record.offset)):
             self._untold += 1
             return False
@@ -202,7 +205,8 @@ class Watching:
         say = self._log.warning if worth_a_warning else self._log.debug
         say(operation, duration_ms=round(seconds * 1000, 1), ok=error is None, **fields)
 
-    def _kind(self, delivery: Delivery) -> str:
+    def _asked(self, delivery: Delivery) -> str:
+        """Name the kind of a message that was ended before anybody looked for it."""
         request = delivery.request
         return request.kind if request is not None and request.kind in self._kinds else UNKNOWN
 
