@@ -208,6 +208,7 @@ HARMLESS: Final[dict[str, Change]] = {
     "null is no longer answered": lambda c: data(c, "list_products", "total_count").update(anyOf=[{"type": "integer"}]),
     "an enum value is no longer answered": lambda c: data(c, "get_order", "status")["enum"].remove("cancelled"),
     "an error code is gone": lambda c: c["kinds"]["place_order"]["errors"].pop("BUSINESS_RULE_ERROR"),
+    "a version is given a sunset": lambda c: c["kinds"]["place_order"]["errors"].update(VERSION_REMOVED=410),
     "a weaker role": lambda c: c["kinds"]["create_product"].update(roles=["catalog_admin", "catalog_writer"]),
     "no role": lambda c: c["kinds"]["get_product"].update(roles=[]),
     "a header may be added": lambda c: c["headers"]["commands"]["properties"].update(priority={"type": "string"}),

@@ -17,11 +17,14 @@ from typing import Any, Final
 import jsonschema_rs
 import orjson
 
+from contracts.errors import VersionRemovedError
 from contracts.release import Release
 from contracts.schemas import Schema
 from workers.contract.errors import ContractError
 
 DRAFT: Final = "http://json-schema.org/draft-07/schema#"
+ANNOUNCED: Final = VersionRemovedError.error_code
+"""A refusal that nobody meets unwarned: it comes of a sunset, whose date replies tell long before."""
 SAMPLES: Final = 200
 DEAREST_REPEAT: Final = 40
 """A pattern that repeats something more often takes minutes to be compared: it is sampled."""
@@ -76,9 +79,9 @@ def _of_kind(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Itera
         f"{name}: it may be answered by {answer} now" for answer in new["answers"] if answer not in old["answers"]
     )
     for code, status in new["errors"].items():
-        if code not in old["errors"]:
+        if code not in old["errors"] and code != ANNOUNCED:
             yield f"{name}: it may be refused by {code} now, a new error code"
-        elif old["errors"][code] != status:
+        elif old["errors"].get(code, status) != status:
             yield f"{name}: the statusCode of {code} is {status} now, not {old['errors'][code]}"
     yield from _Comparison(is_reply=True).of(old["data"], new["data"], f"{name}: data")
 
