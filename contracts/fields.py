@@ -59,6 +59,16 @@ Attributes = Annotated[dict[str, object], JsonObject(2 * 1024)]
 """What an order's line, or an item of a product's version, says of itself."""
 
 
+def since(version: str) -> Any:  # noqa: ANN401 - as pydantic's `Field`
+    """Say of a result's field since which version of the contract there is one.
+
+    An outcome that was stored before is repeated as it was, and workers of the release before answer as they do: so it
+    is not required of an answer.
+    """
+    told = f"Absent where a release before version {version} of the contract made the answer"
+    return Field(description=told, json_schema_extra={"x-since": version})
+
+
 def absent() -> Any:  # noqa: ANN401 - pydantic's Field has this type, too
     """Make a field that may be left out, but not be null; ask `model_fields_set` whether it was given."""
     return Field(default_factory=lambda: None)

@@ -22,7 +22,18 @@ from contracts.errors import (
     ValidationFailedError,
     VersionConflictError,
 )
-from contracts.fields import Attributes, BoundedPageNumber, Cursor, Identifier, Limit, Needle, Offset, PageSize, absent
+from contracts.fields import (
+    Attributes,
+    BoundedPageNumber,
+    Cursor,
+    Identifier,
+    Limit,
+    Needle,
+    Offset,
+    PageSize,
+    absent,
+    since,
+)
 from contracts.kinds import (
     CREATED,
     DONE,
@@ -162,6 +173,20 @@ class DeleteProduct(Payload):
     mnemonic: Mnemonic
 
 
+class ArchiveProduct(Payload):
+    """Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays taken."""
+
+    mnemonic: Mnemonic
+    expected_version: ExpectedVersion | None = None
+
+
+class RestoreProduct(Payload):
+    """Put an archived product on sale again."""
+
+    mnemonic: Mnemonic
+    expected_version: ExpectedVersion | None = None
+
+
 class VersionItem(Payload):
     """An item of a version; items are listed by position."""
 
@@ -271,12 +296,16 @@ class GetProduct(Payload):
 
 
 class ListProducts(Payload):
-    """Ask for a page of all products, or of a category, newest first. A cursor leads further than pages do."""
+    """Ask for a page of products, newest first: of all, of a category, of the archived ones or of the others.
+
+    A cursor leads further than pages do.
+    """
 
     page_size: PageSize = 10
     page: BoundedPageNumber = 1
     cursor: Cursor | None = None
     category: Category | None = None
+    archived: Annotated[bool | None, Field(description="True: the archived ones; false: the others; null: all")] = None
 
 
 class SearchProducts(Payload):
@@ -308,7 +337,10 @@ class ValidateProductData(Payload):
 
 @value(frozen=True)
 class ProductResult:
-    """A product as every envelope shows it. `version` counts up with each change, also of its versions and rules."""
+    """A product as every envelope shows it. `version` counts up with each change, also of its versions and rules.
+
+    `archived_at`: since when no order of it is placed; null unless it is archived.
+    """
 
     id: str
     mnemonic: str
@@ -319,6 +351,7 @@ class ProductResult:
     version: int
     created_at: datetime
     updated_at: datetime
+    archived_at: Annotated[datetime | None, since("1.1.0")]
     catalog: dict[str, object]
 
 
@@ -409,6 +442,10 @@ def _creates(command: CreateProduct) -> Keys:
     return Keys(products=(command.mnemonic,))
 
 
+def _archives(command: ArchiveProduct | RestoreProduct) -> Keys:
+    return Keys(products=(command.mnemonic,))
+
+
 def _updates(command: UpdateProduct) -> Keys:
     return Keys(products=(command.mnemonic,), products_sized=(command.mnemonic,))
 
@@ -438,6 +475,7 @@ _BANKING: Final = ProductResult(
     version=1,
     created_at=_AT,
     updated_at=_AT,
+    archived_at=None,
 )
 _SPRING: Final = ProductVersionResult(
     "2026-H1", date(2026, 1, 1), date(2026, 6, 30), [ItemResult("accounts", 1, {"rows": 1200})], _AT
@@ -447,6 +485,20 @@ _SEATS: Final = RuleResult(
     {"properties": {"seats": {"type": "integer", "minimum": 1}}, "required": ["seats"]},
     date(2026, 1, 1),
     end_date=None,
+)
+_OLD_MNEMONIC: Final = "BANKING_DATA_OF_2023"
+_OLD: Final = ProductResult(
+    "0198c7a5-3c00-7000-8000-00000000201d",
+    _OLD_MNEMONIC,
+    "Accounts of 2023",
+    is_confidential=False,
+    category=None,
+    tags=[],
+    catalog={},
+    version=3,
+    created_at=_AT,
+    updated_at=_AT,
+    archived_at=None,
 )
 _BANKING_IN_DETAIL: Final = ProductDetailResult(**asdict(_BANKING), versions=[_SPRING])
 _ONE_PAGE: Final = Page([_BANKING], 1, 1, 10, has_more=False, next_cursor=None)
@@ -463,7 +515,7 @@ COMMANDS = (
             Version(
                 1,
                 CreateProductV1,
-                examples=({"mnemonic": "BANKING_DATA_OF_2023", "overview": "Accounts of 2023"},),
+                examples=({"mnemonic": _OLD_MNEMONIC, "overview": _OLD.overview},),
                 upcast=_to_v2,
                 deprecated_on=date(2024, 6, 1),
                 sunset_on=date(2024, 12, 1),
@@ -525,6 +577,38 @@ COMMANDS = (
         errors=(InvalidProductCodeError, ProductNotFoundError, BusinessRuleViolationError),
         needs=("create_product",),
         keys=lambda command: Keys(products=(command.mnemonic,), products_deleted=(command.mnemonic,)),
+    ),
+    Kind(
+        name="archive_product",
+        description="Take a product off sale: orders of it are refused until it is restored; all else goes on",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=RESOURCE,
+        action="archive",
+        versions=(Version(1, ArchiveProduct, examples=({"mnemonic": _OLD_MNEMONIC},)),),
+        key=("mnemonic",),
+        result=ProductResult,
+        answers=(DONE, UNCHANGED),
+        reply=updated(RESOURCE, _OLD_MNEMONIC, replace(_OLD, archived_at=_AT, version=2)),
+        errors=(InvalidProductCodeError, ProductNotFoundError, VersionConflictError),
+        needs=("create_product",),
+        keys=_archives,
+    ),
+    Kind(
+        name="restore_product",
+        description="Put an archived product on sale again",
+        topic="commands",
+        role=Role.ADMIN,
+        resource=RESOURCE,
+        action="restore",
+        versions=(Version(1, RestoreProduct, examples=({"mnemonic": _OLD_MNEMONIC},)),),
+        key=("mnemonic",),
+        result=ProductResult,
+        answers=(DONE, UNCHANGED),
+        reply=updated(RESOURCE, _OLD_MNEMONIC, _OLD),
+        errors=(InvalidProductCodeError, ProductNotFoundError, VersionConflictError),
+        needs=("archive_product",),
+        keys=_archives,
     ),
     Kind(
         name="add_product_version",
@@ -671,7 +755,7 @@ QUERIES = (
     ),
     Kind(
         name="list_products",
-        description="A page of all products, or of those of a category, newest first, without versions",
+        description="A page of products, newest first, without versions: all, a category's, archived or not",
         topic="queries",
         role=Role.READER,
         resource=RESOURCE,

@@ -66,11 +66,16 @@ def schemas_of(kinds: Mapping[str, Kind]) -> Schemas:
 
 
 def _definition(schema: dict[str, Any]) -> Schema:
-    """Make a definition plain; what is answered has no defaults: they are only how its type is written down."""
+    """Make a definition plain; what is answered has no defaults: they are only how its type is written down.
+
+    What an answer that was stored before may lack is not required (`contracts.fields.since`).
+    """
     plain: dict[str, Any] = _plain(schema)
     if plain.get("additionalProperties") is not False:
-        for field in plain.get("properties", {}).values():
+        for name, field in plain.get("properties", {}).items():
             field.pop("default", None)
+            if "x-since" in field:
+                plain["required"].remove(name)
     return plain
 
 

@@ -36,7 +36,7 @@ PRODUCT_SPACE: Final = "product:mnemonic"
 class Product:
     """A product. Its mnemonic is for ever; one that is created again after a delete has another id.
 
-    What has a default has it where a command gives null.
+    While it is archived no order of it is placed. What has a default has it where a command gives null.
     """
 
     id: str
@@ -46,6 +46,7 @@ class Product:
     version: int
     created_at: datetime
     updated_at: datetime
+    archived_at: datetime | None = None
     category: str | None = None
     tags: tuple[str, ...] = ()
     catalog: dict[str, object] = field(default_factory=dict)
@@ -188,12 +189,13 @@ class ProductSearch:
 class ProductPage:
     """Which page is asked for: after a row (what was created before it, ties: smaller ids), else by its number, from 1.
 
-    `days`: only products with a version in force from first to last.
+    `archived`: only products that are, or are not. `days`: only products with a version in force from first to last.
     """
 
     page: int
     page_size: int
     category: str | None = None
+    archived: bool | None = None
     days: tuple[date, date] | None = None
     after: After | None = None
 

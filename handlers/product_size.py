@@ -29,6 +29,12 @@ MAX_SHOWN_BYTES: Final = MAX_REPLY_BYTES - 1024
 """A larger product is not loaded to be shown: its reply, with what stands around the product, would not fit."""
 
 _COMMA: Final = 1
+_FIRST_FIELDS: Final = frozenset({
+    "id", "mnemonic", "overview", "is_confidential", "category", "tags", "version", "created_at", "updated_at",
+    "catalog",
+})  # fmt: skip
+_LATER_FIELDS: Final = [name for name in field_names(ProductResult) if name not in _FIRST_FIELDS]
+"""What came after sizes were kept: workers of the release before, which keep sizes as well, know nothing of it."""
 _LEAST_EXPONENT: Final = b"e+1"
 _INTEGERS: Final = (-(2**63), 2**64 - 1)
 
@@ -47,6 +53,12 @@ def change_bytes(before: Product, after: Product) -> int:
 def stamp_bytes(product: Product) -> int:
     """Measure what every change writes anew: the version's number and the time of the update."""
     return len(str(product.version)) + len(orjson.dumps(product.updated_at, option=orjson.OPT_UTC_Z))
+
+
+def later_bytes(product: Product) -> int:
+    """Measure the fields that not every release shows, and measures: a size that is kept leaves them out."""
+    later = {name: getattr(product, name) for name in _LATER_FIELDS}
+    return len(orjson.dumps(later, option=orjson.OPT_UTC_Z)) - len(b"{}") + _COMMA
 
 
 def version_bytes(version: ProductVersion, items: Sequence[Item], others: int) -> int:

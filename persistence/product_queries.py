@@ -22,7 +22,7 @@ from handlers.product import (
     RuleSet,
     Shown,
 )
-from handlers.product_size import MAX_SHOWN_BYTES
+from handlers.product_size import MAX_SHOWN_BYTES, later_bytes
 from persistence import counters
 from persistence.engine import Connection, Engine, connected, transaction
 from persistence.like import contains
@@ -245,6 +245,18 @@ _IN_FORCE: Final = """exists (
 
 LIST: Final = _Listing()
 LIST_OF_CATEGORY: Final = _Listing("n.category = {0}")
+# Spelt out, not as an argument: each has an index of its own, so that neither wades through the other's products.
+_ARCHIVED: Final = "n.archived_at is not null"
+_UNARCHIVED: Final = "n.archived_at is null"
+LISTS: Final = {
+    (False, None): LIST,
+    (True, None): LIST_OF_CATEGORY,
+    (False, True): _Listing(_ARCHIVED),
+    (False, False): _Listing(_UNARCHIVED),
+    (True, True): _Listing(f"{LIST_OF_CATEGORY.condition} and {_ARCHIVED}"),
+    (True, False): _Listing(f"{LIST_OF_CATEGORY.condition} and {_UNARCHIVED}"),
+}
+"""By whether only a category's are asked for, and whether only archived ones, or only others."""
 LIST_IN_FORCE: Final = _Listing(_IN_FORCE)
 SEARCH: Final = _Listing("n.mnemonic like {0}")
 
@@ -263,7 +275,8 @@ class _Page:
 def _list_of(page: ProductPage) -> tuple[_Listing, tuple[object, ...]]:
     if page.days is not None:
         return LIST_IN_FORCE, page.days
-    return (LIST_OF_CATEGORY, (page.category,)) if page.category is not None else (LIST, ())
+    by_category = page.category is not None
+    return LISTS[by_category, page.archived], (page.category,) if by_category else ()
 
 
 class ProductTable:
@@ -301,7 +314,8 @@ class ProductTable:
             elif row["fits"] is None:
                 shown.append((row, None))
             elif row["known_bytes"] is not None:
-                shown.append((row, OversizedProduct(row["id"], row["mnemonic"], row["known_bytes"])))
+                shown_bytes = row["known_bytes"] + later_bytes(PRODUCTS.read(row))
+                shown.append((row, OversizedProduct(row["id"], row["mnemonic"], shown_bytes)))
             else:
                 shown.append((row, await self._measured(row["id"]) if may_measure else None))
                 may_measure = False
@@ -319,7 +333,7 @@ class ProductTable:
             except ProductMovedError:
                 return None
         async with connected(self._primary) as connection:
-            await keep(connection, product, size)
+            await keep(connection, product, size - later_bytes(product))
         if size > MAX_SHOWN_BYTES:
             return OversizedProduct(product_id, product.mnemonic, size)
         async with connected(self._engine) as connection:

@@ -34,6 +34,7 @@ PRODUCTS: Final = Table(
         Column("version", "integer"),
         Column("created_at", "timestamptz", changes=False),
         Column("updated_at", "timestamptz"),
+        Column("archived_at", "timestamptz"),
     ),
     also_read=(Column("catalog", "text", read=_catalog),),
 )

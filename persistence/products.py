@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any, Final, Literal, TypeVar
 
 from handlers.product import PRODUCT_SPACE, Item, Product, ProductVersion, Rule, RuleSet
-from handlers.product_size import change_bytes, day_bytes, head_bytes, version_bytes
+from handlers.product_size import change_bytes, day_bytes, head_bytes, later_bytes, version_bytes
 from persistence import counters
 from persistence.cache import cache_key
 from persistence.counters import CounterDeltas
@@ -33,7 +33,7 @@ LockMode = Literal["for update", "for no key update", "for key share"]
 
 
 KNOWN_BYTES: Final = "case when p.answer_bytes_version = p.version then p.answer_bytes end"
-"""A product's size as `get_product` shows it; null where it is not known."""
+"""A product's size as `get_product` shows it, but for its `later_bytes`; null where it is not known."""
 
 
 # The rules of products, with the product's version of the same snapshot: together they name what may be compiled and
@@ -237,18 +237,21 @@ class ProductBatch:
         self._products.load(products, mnemonics)
         if len(columns.written) > 1:
             self._catalogues = {row["id"]: (row["old_text"], row["new_text"]) for row in rows if row["changes"]}
-        await self._load_sizes(connection, rows, declared.sized)
+        await self._load_sizes(connection, rows, products.values(), declared.sized)
         await self._load_versions(connection, products, declared.versions)
         await self._load_rules(connection, products, declared.rules)
         deleted = [product.id for mnemonic, product in products.items() if mnemonic in declared.deleted]
         await self._holds.load(connection, sorted(deleted))
 
-    async def _load_sizes(self, connection: Connection, rows: Sequence[Any], sized: Collection[str]) -> None:
+    async def _load_sizes(
+        self, connection: Connection, rows: Sequence[Any], products: Collection[Product], sized: Collection[str]
+    ) -> None:
         """Take in the sizes that are known, and measure the others that have to be known."""
-        sizes = {row["id"]: row["known_bytes"] for row in rows if row["known_bytes"] is not None}
-        unknown = [PRODUCTS.read(row) for row in rows if row["id"] not in sizes and row["mnemonic"] in sized]
+        known = {row["id"]: row["known_bytes"] for row in rows if row["known_bytes"] is not None}
+        sizes = {one.id: known[one.id] + later_bytes(one) for one in products if one.id in known}
+        unknown = [one for one in products if one.id not in known and one.mnemonic in sized]
         measured = await measure(connection, unknown)
-        self._measured = {one.id: (one.id, measured[one.id], one.version) for one in unknown}
+        self._measured = {one.id: (one.id, measured[one.id] - later_bytes(one), one.version) for one in unknown}
         self._sizes.load(sizes | measured, [row["id"] for row in rows])
 
     async def _load_versions(
@@ -334,7 +337,8 @@ class ProductBatch:
         await keep_many(connection, sorted(self._measured.values()))
 
     def _sizes_of(self, products: Sequence[Product]) -> list[int | None]:
-        return [self._sizes.get(one.id) for one in products]
+        known = ((one, self._sizes.get(one.id)) for one in products)
+        return [None if size is None else size - later_bytes(one) for one, size in known]
 
     async def _write_versions(self, connection: Connection, living: Collection[str]) -> None:
         changed: list[ProductVersion] = []

@@ -43,6 +43,12 @@ UPDATE_PRODUCT_V1: Final[Kind[results.ProductResult]] = Kind(
     "update_product", 1, "commands", ("mnemonic",), results.ProductResult.read
 )
 DELETE_PRODUCT_V1: Final[Kind[None]] = Kind("delete_product", 1, "commands", ("mnemonic",), read_nothing)
+ARCHIVE_PRODUCT_V1: Final[Kind[results.ProductResult]] = Kind(
+    "archive_product", 1, "commands", ("mnemonic",), results.ProductResult.read
+)
+RESTORE_PRODUCT_V1: Final[Kind[results.ProductResult]] = Kind(
+    "restore_product", 1, "commands", ("mnemonic",), results.ProductResult.read
+)
 ADD_PRODUCT_VERSION_V1: Final[Kind[results.ProductVersionResult]] = Kind(
     "add_product_version", 1, "commands", ("mnemonic",), results.ProductVersionResult.read
 )
@@ -123,6 +129,8 @@ NEWEST: Final[Mapping[str, Kind[Any]]] = {
     "create_product": CREATE_PRODUCT_V2,
     "update_product": UPDATE_PRODUCT_V1,
     "delete_product": DELETE_PRODUCT_V1,
+    "archive_product": ARCHIVE_PRODUCT_V1,
+    "restore_product": RESTORE_PRODUCT_V1,
     "add_product_version": ADD_PRODUCT_VERSION_V1,
     "end_product_version": END_PRODUCT_VERSION_V1,
     "set_validation_rules": SET_VALIDATION_RULES_V1,

@@ -320,6 +320,55 @@ class Calls(Asking):
         """
         return await self._data(Request(kinds.DELETE_PRODUCT_V1, {"mnemonic": mnemonic}), message_id, timeout, key)
 
+    async def archive_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> results.ProductResult:
+        """Take a product off sale: orders of it are refused until it is restored; all else goes on.
+
+        Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays
+        taken.
+
+        - mnemonic: A product's code
+
+        Raise InvalidProductCode, ProductNotFound, VersionConflict, or what any request may meet.
+        """
+        return await self._data(
+            Request(kinds.ARCHIVE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
+    async def restore_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> results.ProductResult:
+        """Put an archived product on sale again.
+
+        Put an archived product on sale again.
+
+        - mnemonic: A product's code
+
+        Raise InvalidProductCode, ProductNotFound, VersionConflict, or what any request may meet.
+        """
+        return await self._data(
+            Request(kinds.RESTORE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
     async def add_product_version(
         self,
         *,
@@ -464,21 +513,25 @@ class Calls(Asking):
         page: int | Unset = UNSET,
         cursor: str | None | Unset = UNSET,
         category: str | None | Unset = UNSET,
+        archived: bool | None | Unset = UNSET,
         timeout: Timeout = UNSET,
         key: str | None = None,
     ) -> results.PageOfProductResult:
-        """A page of all products, or of those of a category, newest first, without versions.
+        """A page of products, newest first, without versions: all, a category's, archived or not.
 
-        Ask for a page of all products, or of a category, newest first. A cursor leads further than pages do.
+        Ask for a page of products, newest first: of all, of a category, of the archived ones or of the others.
+            A cursor leads further than pages do.
 
         - page_size: 1 to 100; otherwise 10
         - page: page × page_size at most 10,000; further on, use the cursor; 1 to 10000; otherwise 1
         - cursor: `next_cursor` of the page before, with the same filters
         - category: 1 to 100 characters
+        - archived: True: the archived ones; false: the others; null: all
         """
         return await self._data(
             Request(
-                kinds.LIST_PRODUCTS_V1, {"page_size": page_size, "page": page, "cursor": cursor, "category": category}
+                kinds.LIST_PRODUCTS_V1,
+                {"page_size": page_size, "page": page, "cursor": cursor, "category": category, "archived": archived},
             ),
             None,
             timeout,
@@ -1131,6 +1184,55 @@ class RawCalls(RawAsking):
         """
         return await self._reply(Request(kinds.DELETE_PRODUCT_V1, {"mnemonic": mnemonic}), message_id, timeout, key)
 
+    async def archive_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> Reply[results.ProductResult]:
+        """Take a product off sale: orders of it are refused until it is restored; all else goes on.
+
+        Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays
+        taken.
+
+        - mnemonic: A product's code
+
+        Raise InvalidProductCode, ProductNotFound, VersionConflict, or what any request may meet.
+        """
+        return await self._reply(
+            Request(kinds.ARCHIVE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
+    async def restore_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> Reply[results.ProductResult]:
+        """Put an archived product on sale again.
+
+        Put an archived product on sale again.
+
+        - mnemonic: A product's code
+
+        Raise InvalidProductCode, ProductNotFound, VersionConflict, or what any request may meet.
+        """
+        return await self._reply(
+            Request(kinds.RESTORE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
     async def add_product_version(
         self,
         *,
@@ -1275,21 +1377,25 @@ class RawCalls(RawAsking):
         page: int | Unset = UNSET,
         cursor: str | None | Unset = UNSET,
         category: str | None | Unset = UNSET,
+        archived: bool | None | Unset = UNSET,
         timeout: Timeout = UNSET,
         key: str | None = None,
     ) -> Reply[results.PageOfProductResult]:
-        """A page of all products, or of those of a category, newest first, without versions.
+        """A page of products, newest first, without versions: all, a category's, archived or not.
 
-        Ask for a page of all products, or of a category, newest first. A cursor leads further than pages do.
+        Ask for a page of products, newest first: of all, of a category, of the archived ones or of the others.
+            A cursor leads further than pages do.
 
         - page_size: 1 to 100; otherwise 10
         - page: page × page_size at most 10,000; further on, use the cursor; 1 to 10000; otherwise 1
         - cursor: `next_cursor` of the page before, with the same filters
         - category: 1 to 100 characters
+        - archived: True: the archived ones; false: the others; null: all
         """
         return await self._reply(
             Request(
-                kinds.LIST_PRODUCTS_V1, {"page_size": page_size, "page": page, "cursor": cursor, "category": category}
+                kinds.LIST_PRODUCTS_V1,
+                {"page_size": page_size, "page": page, "cursor": cursor, "category": category, "archived": archived},
             ),
             None,
             timeout,
@@ -1855,6 +1961,51 @@ class Sends(Sending):
         """
         return await self._sent(Request(kinds.DELETE_PRODUCT_V1, {"mnemonic": mnemonic}), message_id, timeout, key)
 
+    async def archive_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> str:
+        """Take a product off sale: orders of it are refused until it is restored; all else goes on.
+
+        Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays
+        taken.
+
+        - mnemonic: A product's code
+        """
+        return await self._sent(
+            Request(kinds.ARCHIVE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
+    async def restore_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> str:
+        """Put an archived product on sale again.
+
+        Put an archived product on sale again.
+
+        - mnemonic: A product's code
+        """
+        return await self._sent(
+            Request(kinds.RESTORE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
     async def add_product_version(
         self,
         *,
@@ -2141,16 +2292,25 @@ class Iterates(Iterating):
         )
 
     def list_products(
-        self, *, page_size: int | Unset = UNSET, category: str | None | Unset = UNSET, timeout: Timeout = UNSET
+        self,
+        *,
+        page_size: int | Unset = UNSET,
+        category: str | None | Unset = UNSET,
+        archived: bool | None | Unset = UNSET,
+        timeout: Timeout = UNSET,
     ) -> AsyncIterator[results.ProductResult]:
-        """A page of all products, or of those of a category, newest first, without versions.
+        """A page of products, newest first, without versions: all, a category's, archived or not.
 
-        Ask for a page of all products, or of a category, newest first. A cursor leads further than pages do.
+        Ask for a page of products, newest first: of all, of a category, of the archived ones or of the others.
+            A cursor leads further than pages do.
 
         - page_size: 1 to 100; otherwise 10
         - category: 1 to 100 characters
+        - archived: True: the archived ones; false: the others; null: all
         """
-        return self._items(kinds.LIST_PRODUCTS_V1, {"page_size": page_size, "category": category}, timeout)
+        return self._items(
+            kinds.LIST_PRODUCTS_V1, {"page_size": page_size, "category": category, "archived": archived}, timeout
+        )
 
     def search_products(
         self, *, mnemonic_contains: str | None | Unset = UNSET, limit: int | Unset = UNSET, timeout: Timeout = UNSET
@@ -2401,6 +2561,47 @@ class Records(Recording):
         - mnemonic: A product's code
         """
         return self._recorded(Request(kinds.DELETE_PRODUCT_V1, {"mnemonic": mnemonic}), message_id, key)
+
+    def archive_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        key: str | None = None,
+    ) -> Record:
+        """Take a product off sale: orders of it are refused until it is restored; all else goes on.
+
+        Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays
+        taken.
+
+        - mnemonic: A product's code
+        """
+        return self._recorded(
+            Request(kinds.ARCHIVE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            key,
+        )
+
+    def restore_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        key: str | None = None,
+    ) -> Record:
+        """Put an archived product on sale again.
+
+        Put an archived product on sale again.
+
+        - mnemonic: A product's code
+        """
+        return self._recorded(
+            Request(kinds.RESTORE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            key,
+        )
 
     def add_product_version(
         self,

@@ -152,7 +152,7 @@ class CustomerAnalyticsResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductResult:
     """A product as every envelope shows it. `version` counts up with each change, also of its versions and
-    rules.
+    rules. `archived_at`: since when no order of it is placed; null unless it is archived.
     """
 
     id: str
@@ -165,6 +165,8 @@ class ProductResult:
     created_at: datetime
     updated_at: datetime
     catalog: Mapping[str, Any]
+    archived_at: datetime | None = None
+    """Absent where a release before version 1.1.0 of the contract made the answer."""
 
     @classmethod
     def read(cls, data: Any) -> Self:
@@ -180,6 +182,9 @@ class ProductResult:
             created_at=datetime.fromisoformat(data["created_at"]),
             updated_at=datetime.fromisoformat(data["updated_at"]),
             catalog=data["catalog"],
+            archived_at=None
+            if data.get("archived_at") is None
+            else (None if data["archived_at"] is None else datetime.fromisoformat(data["archived_at"])),
         )
 
 
@@ -304,6 +309,8 @@ class ProductDetailResult:
     updated_at: datetime
     catalog: Mapping[str, Any]
     versions: tuple[ProductVersionResult, ...]
+    archived_at: datetime | None = None
+    """Absent where a release before version 1.1.0 of the contract made the answer."""
 
     @classmethod
     def read(cls, data: Any) -> Self:
@@ -320,6 +327,9 @@ class ProductDetailResult:
             updated_at=datetime.fromisoformat(data["updated_at"]),
             catalog=data["catalog"],
             versions=tuple([ProductVersionResult.read(one) for one in data["versions"]]),
+            archived_at=None
+            if data.get("archived_at") is None
+            else (None if data["archived_at"] is None else datetime.fromisoformat(data["archived_at"])),
         )
 
 

@@ -316,6 +316,55 @@ class SyncCalls(SyncAsking):
         """
         return self._data(Request(kinds.DELETE_PRODUCT_V1, {"mnemonic": mnemonic}), message_id, timeout, key)
 
+    def archive_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> results.ProductResult:
+        """Take a product off sale: orders of it are refused until it is restored; all else goes on.
+
+        Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays
+        taken.
+
+        - mnemonic: A product's code
+
+        Raise InvalidProductCode, ProductNotFound, VersionConflict, or what any request may meet.
+        """
+        return self._data(
+            Request(kinds.ARCHIVE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
+    def restore_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> results.ProductResult:
+        """Put an archived product on sale again.
+
+        Put an archived product on sale again.
+
+        - mnemonic: A product's code
+
+        Raise InvalidProductCode, ProductNotFound, VersionConflict, or what any request may meet.
+        """
+        return self._data(
+            Request(kinds.RESTORE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
     def add_product_version(
         self,
         *,
@@ -460,21 +509,25 @@ class SyncCalls(SyncAsking):
         page: int | Unset = UNSET,
         cursor: str | None | Unset = UNSET,
         category: str | None | Unset = UNSET,
+        archived: bool | None | Unset = UNSET,
         timeout: Timeout = UNSET,
         key: str | None = None,
     ) -> results.PageOfProductResult:
-        """A page of all products, or of those of a category, newest first, without versions.
+        """A page of products, newest first, without versions: all, a category's, archived or not.
 
-        Ask for a page of all products, or of a category, newest first. A cursor leads further than pages do.
+        Ask for a page of products, newest first: of all, of a category, of the archived ones or of the others.
+            A cursor leads further than pages do.
 
         - page_size: 1 to 100; otherwise 10
         - page: page × page_size at most 10,000; further on, use the cursor; 1 to 10000; otherwise 1
         - cursor: `next_cursor` of the page before, with the same filters
         - category: 1 to 100 characters
+        - archived: True: the archived ones; false: the others; null: all
         """
         return self._data(
             Request(
-                kinds.LIST_PRODUCTS_V1, {"page_size": page_size, "page": page, "cursor": cursor, "category": category}
+                kinds.LIST_PRODUCTS_V1,
+                {"page_size": page_size, "page": page, "cursor": cursor, "category": category, "archived": archived},
             ),
             None,
             timeout,
@@ -1123,6 +1176,55 @@ class SyncRawCalls(SyncRawAsking):
         """
         return self._reply(Request(kinds.DELETE_PRODUCT_V1, {"mnemonic": mnemonic}), message_id, timeout, key)
 
+    def archive_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> Reply[results.ProductResult]:
+        """Take a product off sale: orders of it are refused until it is restored; all else goes on.
+
+        Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays
+        taken.
+
+        - mnemonic: A product's code
+
+        Raise InvalidProductCode, ProductNotFound, VersionConflict, or what any request may meet.
+        """
+        return self._reply(
+            Request(kinds.ARCHIVE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
+    def restore_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> Reply[results.ProductResult]:
+        """Put an archived product on sale again.
+
+        Put an archived product on sale again.
+
+        - mnemonic: A product's code
+
+        Raise InvalidProductCode, ProductNotFound, VersionConflict, or what any request may meet.
+        """
+        return self._reply(
+            Request(kinds.RESTORE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
     def add_product_version(
         self,
         *,
@@ -1267,21 +1369,25 @@ class SyncRawCalls(SyncRawAsking):
         page: int | Unset = UNSET,
         cursor: str | None | Unset = UNSET,
         category: str | None | Unset = UNSET,
+        archived: bool | None | Unset = UNSET,
         timeout: Timeout = UNSET,
         key: str | None = None,
     ) -> Reply[results.PageOfProductResult]:
-        """A page of all products, or of those of a category, newest first, without versions.
+        """A page of products, newest first, without versions: all, a category's, archived or not.
 
-        Ask for a page of all products, or of a category, newest first. A cursor leads further than pages do.
+        Ask for a page of products, newest first: of all, of a category, of the archived ones or of the others.
+            A cursor leads further than pages do.
 
         - page_size: 1 to 100; otherwise 10
         - page: page × page_size at most 10,000; further on, use the cursor; 1 to 10000; otherwise 1
         - cursor: `next_cursor` of the page before, with the same filters
         - category: 1 to 100 characters
+        - archived: True: the archived ones; false: the others; null: all
         """
         return self._reply(
             Request(
-                kinds.LIST_PRODUCTS_V1, {"page_size": page_size, "page": page, "cursor": cursor, "category": category}
+                kinds.LIST_PRODUCTS_V1,
+                {"page_size": page_size, "page": page, "cursor": cursor, "category": category, "archived": archived},
             ),
             None,
             timeout,
@@ -1841,6 +1947,51 @@ class SyncSends(SyncSending):
         """
         return self._sent(Request(kinds.DELETE_PRODUCT_V1, {"mnemonic": mnemonic}), message_id, timeout, key)
 
+    def archive_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> str:
+        """Take a product off sale: orders of it are refused until it is restored; all else goes on.
+
+        Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays
+        taken.
+
+        - mnemonic: A product's code
+        """
+        return self._sent(
+            Request(kinds.ARCHIVE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
+    def restore_product(
+        self,
+        *,
+        mnemonic: str,
+        expected_version: int | None | Unset = UNSET,
+        message_id: str | None = None,
+        timeout: Timeout = UNSET,
+        key: str | None = None,
+    ) -> str:
+        """Put an archived product on sale again.
+
+        Put an archived product on sale again.
+
+        - mnemonic: A product's code
+        """
+        return self._sent(
+            Request(kinds.RESTORE_PRODUCT_V1, {"mnemonic": mnemonic, "expected_version": expected_version}),
+            message_id,
+            timeout,
+            key,
+        )
+
     def add_product_version(
         self,
         *,
@@ -2127,16 +2278,25 @@ class SyncIterates(SyncIterating):
         )
 
     def list_products(
-        self, *, page_size: int | Unset = UNSET, category: str | None | Unset = UNSET, timeout: Timeout = UNSET
+        self,
+        *,
+        page_size: int | Unset = UNSET,
+        category: str | None | Unset = UNSET,
+        archived: bool | None | Unset = UNSET,
+        timeout: Timeout = UNSET,
     ) -> Iterator[results.ProductResult]:
-        """A page of all products, or of those of a category, newest first, without versions.
+        """A page of products, newest first, without versions: all, a category's, archived or not.
 
-        Ask for a page of all products, or of a category, newest first. A cursor leads further than pages do.
+        Ask for a page of products, newest first: of all, of a category, of the archived ones or of the others.
+            A cursor leads further than pages do.
 
         - page_size: 1 to 100; otherwise 10
         - category: 1 to 100 characters
+        - archived: True: the archived ones; false: the others; null: all
         """
-        return self._items(kinds.LIST_PRODUCTS_V1, {"page_size": page_size, "category": category}, timeout)
+        return self._items(
+            kinds.LIST_PRODUCTS_V1, {"page_size": page_size, "category": category, "archived": archived}, timeout
+        )
 
     def search_products(
         self, *, mnemonic_contains: str | None | Unset = UNSET, limit: int | Unset = UNSET, timeout: Timeout = UNSET

@@ -20,6 +20,8 @@ COMMANDS: Mapping[str, UseCase] = {
     "create_product": products.create_product,
     "update_product": products.update_product,
     "delete_product": products.delete_product,
+    "archive_product": products.archive_product,
+    "restore_product": products.restore_product,
     "add_product_version": products.add_product_version,
     "end_product_version": products.end_product_version,
     "set_validation_rules": products.set_validation_rules,

@@ -28,7 +28,7 @@ _FIELDS: Final = GivenFields(Order)
 
 
 async def place_order(command: PlaceOrder, uow: UnitOfWork, context: Context) -> Result:
-    """201 the order; 404 customer or product; 400 for an inactive customer, or attributes that a rule in force forbids.
+    """201 the order; 404 customer or product; 400 for an inactive customer, an archived product, or a broken rule.
 
     422 for a rule that cannot be evaluated, or not in time, which is not stored: another delivery may pass; 409 for a
     given id that is taken. The order is judged by the UTC day of the
@@ -45,6 +45,9 @@ async def place_order(command: PlaceOrder, uow: UnitOfWork, context: Context) ->
         products[line.mnemonic] = product
     if not customer.is_active:
         return Failure(_inactive(customer))
+    archived = next((product for product in products.values() if product.archived_at is not None), None)
+    if archived is not None:
+        return Failure(_archived(archived))
     try:
         broken = await _first_broken_rule(command, products, uow, context)
     except TooExpensiveError as error:
@@ -110,6 +113,12 @@ def _too_expensive(error: TooExpensiveError) -> BusinessRuleError:
 def _inactive(customer: Customer) -> BusinessRuleViolationError:
     return BusinessRuleViolationError(
         f"Customer '{customer.id}' is not active and places no orders", {"customer_id": customer.id}
+    )
+
+
+def _archived(product: Product) -> BusinessRuleViolationError:
+    return BusinessRuleViolationError(
+        f"Product '{product.mnemonic}' is archived: no orders of it are placed", {"mnemonic": product.mnemonic}
     )
 
 

@@ -1,4 +1,4 @@
-"""Create, update, delete and import products; their versions and rules."""
+"""Create, update, archive, delete and import products; their versions and rules."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,12 +18,14 @@ from contracts.products import (
     RESOURCE,
     VERSION_RESOURCE,
     AddProductVersion,
+    ArchiveProduct,
     BadRow,
     CreateProduct,
     DeleteProduct,
     EndProductVersion,
     ImportProducts,
     RefusedRow,
+    RestoreProduct,
     SetValidationRules,
     UpdateProduct,
 )
@@ -77,13 +79,9 @@ async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Conte
     product = await uow.products.find(command.mnemonic)
     if product is None:
         return Failure(product_not_found(command.mnemonic))
-    if command.expected_version is not None and command.expected_version != product.version:
-        return Failure(
-            VersionConflictError(
-                f"{RESOURCE} '{product.mnemonic}' has another version",
-                {"expected_version": command.expected_version, "current_version": product.version},
-            )
-        )
+    conflict = _conflict(product, command.expected_version)
+    if conflict is not None:
+        return Failure(conflict)
     given = _FIELDS.set(command)
     if are_same(product, given):
         return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
@@ -92,6 +90,15 @@ async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Conte
     await uow.products.save(changed)
     return await _unless_too_large(
         product, size, changed, uow, Success(updated(RESOURCE, product.mnemonic, product_result(changed)))
+    )
+
+
+def _conflict(product: Product, expected_version: int | None) -> VersionConflictError | None:
+    if expected_version in {None, product.version}:
+        return None
+    return VersionConflictError(
+        f"{RESOURCE} '{product.mnemonic}' has another version",
+        {"expected_version": expected_version, "current_version": product.version},
     )
 
 
@@ -122,6 +129,32 @@ async def delete_product(command: DeleteProduct, uow: UnitOfWork, _: Context) ->
         )
     await uow.products.delete(product)
     return Success(deleted(RESOURCE, product.mnemonic))
+
+
+async def archive_product(command: ArchiveProduct, uow: UnitOfWork, context: Context) -> Result:
+    """200, from the broker's time on; 404; 409 for another version; neutral when it is archived already."""
+    return await _archive(command, uow, context, archives=True)
+
+
+async def restore_product(command: RestoreProduct, uow: UnitOfWork, context: Context) -> Result:
+    """200; 404; 409 for another version; neutral when it is not archived."""
+    return await _archive(command, uow, context, archives=False)
+
+
+async def _archive(
+    command: ArchiveProduct | RestoreProduct, uow: UnitOfWork, context: Context, *, archives: bool
+) -> Result:
+    product = await uow.products.find(command.mnemonic)
+    if product is None:
+        return Failure(product_not_found(command.mnemonic))
+    conflict = _conflict(product, command.expected_version)
+    if conflict is not None:
+        return Failure(conflict)
+    if archives == (product.archived_at is not None):
+        return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
+    changed = _touched(product, context, archived_at=context.now if archives else None)
+    await uow.products.save(changed)
+    return Success(updated(RESOURCE, product.mnemonic, product_result(changed)))
 
 
 async def add_product_version(command: AddProductVersion, uow: UnitOfWork, context: Context) -> Result:

@@ -138,11 +138,12 @@ async def list_products(asked: Sequence[Asked[ListProducts]], readers: Readers) 
 
 def _list_of(query: ListProducts) -> ProductPage:
     after = _after(query, _list_filters(query))
-    return ProductPage(query.page, query.page_size, query.category, None, after)
+    return ProductPage(query.page, query.page_size, query.category, query.archived, None, after)
 
 
 def _list_filters(query: ListProducts) -> object:
-    return ["list_products", query.category]
+    # Without `archived` as ever: the cursors of the release before lead on.
+    return ["list_products", query.category, *([] if query.archived is None else [query.archived])]
 
 
 def _show_list(query: ListProducts, found: Found[Product] | TooMuch) -> Result:
@@ -158,7 +159,7 @@ async def find_products_for_date_range(
 
 def _range_of(query: FindProductsForDateRange) -> ProductPage:
     after = _after(query, _range_filters(query))
-    return ProductPage(query.page, query.page_size, None, (query.start_date, query.end_date), after)
+    return ProductPage(query.page, query.page_size, None, None, (query.start_date, query.end_date), after)
 
 
 def _range_filters(query: FindProductsForDateRange) -> object:

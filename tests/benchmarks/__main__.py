@@ -22,11 +22,9 @@ from rich.table import Table
 
 from tests.benchmarks import backlog, latency, reads, standing
 from tests.benchmarks.backlog import Measured
-from tests.benchmarks.sides import Databases, Side, checkout
+from tests.benchmarks.sides import BASE, Databases, Side, checkout
 from tests.servers import Servers, start_servers
 
-BASE: Final = "3822229"
-"""The commit that rates are compared with."""
 ROUNDS: Final = 5
 OURS: Final = "this checkout"
 

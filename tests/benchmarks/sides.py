@@ -21,6 +21,8 @@ from tests.system import SECRET, System, WorkerProcess
 from workers.stack.tied import tied
 
 PARTITIONS: Final = 12
+BASE: Final = "3822229"
+"""The commit that this checkout is compared with."""
 
 
 @dataclass(frozen=True)

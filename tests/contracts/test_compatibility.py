@@ -186,7 +186,7 @@ BREAKING: Final[dict[str, tuple[Change, str]]] = {
 }
 
 HARMLESS: Final[dict[str, Change]] = {
-    "a kind is added": lambda c: c["kinds"].update(archive_product=c["kinds"]["delete_product"]),
+    "a kind is added": lambda c: c["kinds"].update(copy_product=c["kinds"]["delete_product"]),
     "a version is added": lambda c: c["kinds"]["place_order"]["versions"].update({"2": {"type": "object"}}),
     "an enum value is taken, too": lambda c: field(c, "advance_phase", "to")["enum"].append("archived"),
     "a text may be longer": lambda c: field(c, "create_customer", "name").update(maxLength=300),
@@ -194,7 +194,7 @@ HARMLESS: Final[dict[str, Change]] = {
     "a list may have more items": lambda c: field(c, "place_order", "lines").update(maxItems=500),
     "a pattern is wider": lambda c: field(c, "get_outcome", "message_id").update(pattern="^[ -~]{1,256}$"),
     "a field may be added": lambda c: request(c["kinds"], "list_products")["properties"].update(
-        archived={"type": "boolean"}
+        is_confidential={"type": "boolean"}
     ),
     "a field need not be given": lambda c: request(c["kinds"], "end_product_version")["required"].remove("end_date"),
     "null is taken, too": lambda c: (
@@ -202,8 +202,8 @@ HARMLESS: Final[dict[str, Change]] = {
         or field(c, "create_product", "is_confidential", "2").pop("type")
     ),
     "a reply has one more field": lambda c: (
-        c["kinds"]["get_product"]["data"]["properties"].update(archived_at={"type": "string"}),
-        c["kinds"]["get_product"]["data"]["required"].append("archived_at"),
+        c["kinds"]["get_product"]["data"]["properties"].update(valid_until={"type": "string"}),
+        c["kinds"]["get_product"]["data"]["required"].append("valid_until"),
     ),
     "null is no longer answered": lambda c: data(c, "list_products", "total_count").update(anyOf=[{"type": "integer"}]),
     "an enum value is no longer answered": lambda c: data(c, "get_order", "status")["enum"].remove("cancelled"),
@@ -309,6 +309,27 @@ def test_no_release_was_ever_changed() -> None:
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout) == (0, "") or not (ROOT / ".git").exists()
     assert {f"{version}.json" for version in releases()} == {file.name for file in (ROOT / folder).iterdir()}
+
+
+def test_what_a_release_answered_is_an_answer_still() -> None:
+    """Outcomes that were stored by a release are repeated as they were: what it did not answer is not required now."""
+    for version, one in releases().items():
+        for kind, was in one["kinds"].items():
+            added = required_since(was["data"], PRESENT["kinds"][kind]["data"])
+            assert not added, f"{kind}: {added} came after {version}: say so by `contracts.fields.since`"
+
+
+def required_since(old: Any, new: Any) -> list[str]:  # noqa: ANN401
+    """Name the fields that a schema requires, and the older one does not have."""
+    if isinstance(old, list) or isinstance(new, list) or not isinstance(new, dict):
+        pairs = zip(old, new, strict=False) if isinstance(old, list) and isinstance(new, list) else ()
+        return [name for pair in pairs for name in required_since(*pair)]
+    here = [name for name in new.get("required", ()) if name not in old.get("properties", {})]
+    below = [
+        *((old.get("properties", {}).get(name), of) for name, of in new.get("properties", {}).items()),
+        *((old.get(word), new.get(word)) for word in ("items", "anyOf", "additionalProperties")),
+    ]
+    return here + [name for one, other in below if one is not None for name in required_since(one, other)]
 
 
 def test_check_ends_with_status_1_for_a_break(tmp_path: Path) -> None:

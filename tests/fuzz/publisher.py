@@ -15,12 +15,11 @@ from typing import Any
 import jwt
 from aiokafka import AIOKafkaProducer
 
+from contracts.kinds import Role
+from contracts.registry import KINDS as DECLARED
+
 GOOD_EVERY = 10
-KINDS = (
-    "create_customer", "update_customer", "delete_customer", "create_product", "update_product", "delete_product",
-    "add_product_version", "end_product_version", "set_validation_rules", "import_products", "place_order",
-    "cancel_order", "get_customer", "nonsense", "",
-)  # fmt: skip
+KINDS = (*(kind.name for kind in DECLARED.values() if kind.role is not Role.OPERATOR), "nonsense", "")
 HEADERS = ("message_id", "correlation_id", "reply_to", "authorization", "deadline", "content-type", "traceparent")
 
 
@@ -88,7 +87,7 @@ class Generator:
         names = (
             "name", "email", "preferences", "customer_id", "mnemonic", "overview", "category", "tags", "catalog",
             "version_label", "start_date", "end_date", "items", "rules", "products", "lines", "order_id",
-            "expected_version", "is_active", "unknown",
+            "expected_version", "is_active", "archived", "unknown",
         )  # fmt: skip
         for name in self.random.sample(names, self.random.randrange(1, 8)):
             payload[name] = self.field(name)

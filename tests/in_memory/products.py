@@ -140,9 +140,11 @@ class InMemoryProductReader:
         found = [
             one
             for one in self._products.rows.values()
-            if page.category in {None, one.category} and self._is_in_force(one, page)
+            if page.category in {None, one.category}
+            and page.archived in {None, one.archived_at is not None}
+            and self._is_in_force(one, page)
         ]
-        is_filtered = page.category is not None or page.days is not None
+        is_filtered = (page.category, page.archived, page.days) != (None, None, None)
         return _page(found, page.page_size, page.offset, page.after, is_filtered=is_filtered)
 
     def _is_in_force(self, product: Product, page: ProductPage) -> bool:

@@ -55,8 +55,8 @@ def customer(customer_id: str, name: str, email: str, version: int = 1, **more: 
 def product(mnemonic: str, version: int = 1, **more: object) -> dict[str, object]:
     """Show a product."""
     return {
-        "id": ID, "mnemonic": mnemonic, "overview": "O", "is_confidential": False, "category": None, "tags": [],
-        "catalog": {}, "version": version, "created_at": TIME, "updated_at": TIME,
+        "id": ID, "mnemonic": mnemonic, "archived_at": None, "overview": "O", "is_confidential": False,
+        "category": None, "tags": [], "catalog": {}, "version": version, "created_at": TIME, "updated_at": TIME,
     } | more  # fmt: skip
 
 
@@ -183,6 +183,28 @@ TABLE: list[Step] = [
     ("search_products", {"mnemonic_contains": "SPA"}, ok("Found 1 Product(s)", page([product("SPARE")], 1, 50))),
     ("find_products_for_date_range", {"start_date": "2025-03-01", "end_date": "2025-03-01"},
      ok("Found 1 Product(s)", page([product("BOOK", 5, is_confidential=True, **BOOK)], 1, 10))),
+    # the archive
+    ("archive_product", {"mnemonic": "BOOK"},
+     ok("Product 'BOOK' updated successfully", product("BOOK", 6, archived_at=TIME, is_confidential=True, **BOOK))),
+    ("archive_product", {"mnemonic": "BOOK"},
+     ok("Product 'BOOK' unchanged: nothing to do",
+        product("BOOK", 6, archived_at=TIME, is_confidential=True, **BOOK), type_="neutral")),
+    ("archive_product", {"mnemonic": "BOOK", "expected_version": 5},
+     no(409, "VERSION_CONFLICT", "Product 'BOOK' has another version", expected_version=5, current_version=6)),
+    ("archive_product", {"mnemonic": "NONE"}, NO_PRODUCT),
+    ("place_order", {"customer_id": ADA, "lines": [LINE]},
+     no(400, "BUSINESS_RULE_VIOLATION", "Product 'BOOK' is archived: no orders of it are placed", mnemonic="BOOK")),
+    ("get_product", {"mnemonic": "BOOK"}, ok("Product retrieved successfully", product(
+        "BOOK", 6, archived_at=TIME, is_confidential=True, **BOOK, versions=[version("1", "2025-01-01", None)]))),
+    ("list_products", {"archived": True},
+     ok("Found 1 Product(s)", page([product("BOOK", 6, archived_at=TIME, is_confidential=True, **BOOK)], 1, 10))),
+    ("restore_product", {"mnemonic": "BOOK", "expected_version": 6},
+     ok("Product 'BOOK' updated successfully", product("BOOK", 7, is_confidential=True, **BOOK))),
+    ("restore_product", {"mnemonic": "BOOK"},
+     ok("Product 'BOOK' unchanged: nothing to do", product("BOOK", 7, is_confidential=True, **BOOK), type_="neutral")),
+    ("restore_product", {"mnemonic": "BOOK", "expected_version": 6},
+     no(409, "VERSION_CONFLICT", "Product 'BOOK' has another version", expected_version=6, current_version=7)),
+    ("restore_product", {"mnemonic": "NONE"}, NO_PRODUCT),
     # orders
     ("place_order", {"customer_id": ADA, "order_id": ORDER, "lines": [LINE]},
      ok(f"Order '{ORDER}' created successfully", PLACED, 201)),
@@ -252,6 +274,8 @@ TABLE += [
     ("create_product", NO_CODE | {"overview": "O"}, code("mnemonic")),
     ("update_product", NO_CODE | {"overview": "O"}, code("mnemonic")),
     ("delete_product", NO_CODE, code("mnemonic")),
+    ("archive_product", NO_CODE, code("mnemonic")),
+    ("restore_product", NO_CODE, code("mnemonic")),
     ("add_product_version", FIRST | NO_CODE, code("mnemonic")),
     ("end_product_version", NO_CODE | {"version_label": "1", "end_date": None}, code("mnemonic")),
     ("set_validation_rules", NO_CODE | {"rules": []}, code("mnemonic")),

@@ -87,6 +87,23 @@ async def test_pages(seeded: Engine, columns: CatalogueColumns) -> None:
     assert_by_index(shown, "products_category_newest")
 
 
+@pytest.mark.parametrize("columns", COLUMNS)
+@pytest.mark.parametrize(("archived", "index"), [(True, "products_archived"), (False, "products_unarchived")])
+async def test_pages_by_archive(seeded: Engine, columns: CatalogueColumns, archived: bool, index: str) -> None:
+    """Archived products are found without wading through the others, and the others without wading through them."""
+    category = (await some(seeded, "category", 1))[0]
+    after = AS_OF.isoformat(), str(uuid.uuid4())
+    of_all, of_category = product_queries.LISTS[False, archived], product_queries.LISTS[True, archived]
+    for shown, name in (
+        (await plan(seeded, of_all.by_number(columns), [11, 21], [0, 40], 1001), f"{index}_newest"),
+        (await plan(seeded, of_all.after(columns), 11, *after), f"{index}_newest"),
+        (await plan(seeded, of_category.by_number(columns), [11], [0], 1001, category), f"{index}_category_newest"),
+        (await plan(seeded, of_category.after(columns), 11, *after, category), f"{index}_category_newest"),
+    ):
+        assert_by_index(shown, name)
+        assert "archived_at IS" not in shown, shown
+
+
 async def test_search(seeded: Engine) -> None:
     """A part of a mnemonic that few have is found by its trigrams."""
     mnemonic = (await some(seeded, "mnemonic", 1))[0]

@@ -42,6 +42,16 @@ def delete(mnemonic: str) -> Asking:
     return "delete_product", {"mnemonic": mnemonic}
 
 
+def archive(mnemonic: str) -> Asking:
+    """Make the command that archives a product."""
+    return "archive_product", {"mnemonic": mnemonic}
+
+
+def restore(mnemonic: str) -> Asking:
+    """Make the command that restores a product."""
+    return "restore_product", {"mnemonic": mnemonic}
+
+
 def add(mnemonic: str, label: str, start: str, end: str | None = None, items: int = 0) -> Asking:
     """Make the command that adds a version."""
     listed = [{"name": f"item {n}", "position": -n, "attributes": {"n": n}} for n in range(items)]
@@ -284,6 +294,48 @@ async def test_find_by_days(catalogue: Catalogue) -> None:
     assert await find("9999-12-31", "9999-12-31") == (["B"], 1, False)
 
 
+async def test_the_archive_is_kept(catalogue: Catalogue) -> None:
+    """What is archived is so in the next batch, whatever changes beside; in one batch the last word counts."""
+    made, archived = await catalogue.apply(create("A"), archive("A"))
+    assert archived["data"]["archived_at"] is not None
+    again, sold, _ = await catalogue.apply(archive("A"), order("A"), update("A", overview="y", catalog={"a": 1}))
+    assert (again["type"], again["data"], sold["statusCode"]) == ("neutral", archived["data"], 404)
+    assert (await shown(catalogue, "A"))["archived_at"] == archived["data"]["archived_at"]
+    _, _, refused, restored, placed = await catalogue.apply(
+        CUSTOMER, create("B"), order("B", "A"), restore("A"), order("A")
+    )
+    assert (refused["data"]["details"], placed["statusCode"]) == ({"mnemonic": "A"}, 201)
+    assert (restored["data"]["archived_at"], restored["data"]["version"]) == (None, 4)
+    assert (await shown(catalogue, "A"))["id"] == made["data"]["id"]
+
+
+async def test_lists_by_archive(catalogue: Catalogue) -> None:
+    """Pages and cursors of one kind pass the other by, count exactly to a thousand, and follow each change."""
+    rows = [{"mnemonic": f"P_{n}", "overview": "x", "category": "CD"[n % 2]} for n in range(12)]
+    await catalogue.apply(("import_products", {"products": rows}), *(archive(f"P_{n}") for n in range(0, 12, 3)))
+    archived = [f"P_{n}" for n in (9, 6, 3, 0)]
+    others = [f"P_{n}" for n in range(11, -1, -1) if n % 3]
+    everything = (await listed(catalogue, page_size=100))[0]
+    assert sorted(everything) == sorted(archived + others)
+    for is_archived, names in ((True, archived), (False, others)):
+        assert (await listed(catalogue, archived=is_archived, page_size=100))[1:] == (len(names), False)
+        seen, query = [], {"archived": is_archived, "page_size": 3}
+        while query:
+            data = (await catalogue.ask("list_products", query))["data"]
+            seen += [one["mnemonic"] for one in data["items"]]
+            assert data["total_count"] == len(names)
+            query = data["has_more"] and query | {"cursor": data["next_cursor"]}
+        assert seen == [one for one in everything if one in names]
+        for number in (1, 2, 3):
+            numbered = (await listed(catalogue, archived=is_archived, page_size=3, page=number))[0]
+            assert numbered == seen[3 * number - 3 : 3 * number]
+        by_category = await listed(catalogue, archived=is_archived, category="C")
+        assert by_category[0] == [one for one in seen if int(one[2:]) % 2 == 0]
+        assert by_category[1] == len(by_category[0])
+    await catalogue.apply(restore("P_0"), archive("P_1"), delete("P_3"))
+    assert set((await listed(catalogue, archived=True))[0]) == {"P_1", "P_6", "P_9"}
+
+
 async def test_filtered_lists_are_counted_to_a_thousand(catalogue: Catalogue) -> None:
     """Up to 1,000 the count of a filtered list is exact, beyond it null; the count of all is always exact."""
     rows = [{"mnemonic": f"P_{n}", "overview": "x", "category": "C"} for n in range(1000)]
@@ -291,6 +343,8 @@ async def test_filtered_lists_are_counted_to_a_thousand(catalogue: Catalogue) ->
     assert (await listed(catalogue, category="C"))[1:] == (1000, True)
     await catalogue.apply(create("ONE_MORE", category="C"))
     assert (await listed(catalogue, category="C"))[1:] == (None, True)
+    assert (await listed(catalogue, archived=False))[1:] == (None, True)
+    assert (await listed(catalogue, archived=True))[1:] == (0, False)
     assert (await listed(catalogue, "search_products", mnemonic_contains="P_"))[1:] == (1000, True)
     assert (await listed(catalogue))[1:] == (1001, True)
 
@@ -318,6 +372,8 @@ async def test_random_batches(database_url: str, seed: int) -> None:
             *(("validate_product_data", {"mnemonic": one, "data": {"x": 1}}) for one in NAMES),
             ("list_products", {"page_size": 2}),
             ("list_products", {"category": "C"}),
+            ("list_products", {"archived": True}),
+            ("list_products", {"archived": False, "category": "C"}),
             ("find_products_for_date_range", {"start_date": "2025-01-10", "end_date": "2025-01-12"}),
         ]
         for query in queries:
@@ -339,6 +395,8 @@ def _any_command(chance: random.Random, orders: list[str]) -> Asking:
         update(one, overview=chance.choice("xyz"), expected_version=chance.choice([None, 1, 2])),
         update(one, catalog=chance.choice([None, {"n": 1}, {"n": True}]), tags=chance.choice([None, ["t"]])),
         delete(one),
+        archive(one),
+        restore(one),
         add(one, label, day.isoformat(), last, items=chance.randrange(3)),
         add(one, label, day.isoformat(), last),
         end(one, label, last),

@@ -21,7 +21,16 @@ from persistence.engine import Engine, PoolSettings, connected, create_engine
 from persistence.redis_client import create_redis
 from tests.in_memory.unit_of_work import NOW, Asking, Catalogue, InMemoryCatalogue
 from tests.integration.postgres_catalogue import PostgresCatalogue
-from tests.integration.test_product_repository import create, delete, end, rule, statuses, update
+from tests.integration.test_product_repository import (
+    archive,
+    create,
+    delete,
+    end,
+    restore,
+    rule,
+    statuses,
+    update,
+)
 from tests.servers import Servers
 
 FIRST_DAY: Final = date(2020, 1, 1)
@@ -73,12 +82,16 @@ async def size(catalogue: Catalogue, mnemonic: str = "A") -> int:
 
 
 async def kept(catalogue: PostgresCatalogue, mnemonic: str = "A") -> int | None:
-    """Read the size that is kept; None where it is not known."""
+    """Read the size that is kept, with what the release before leaves out of it; None where it is not known."""
     async with connected(catalogue.engine) as connection:
-        found: int | None = await connection.fetchval(
-            "select answer_bytes from products where mnemonic = $1 and answer_bytes_version = version", mnemonic
+        row = await connection.fetchrow(
+            "select answer_bytes, archived_at from products where mnemonic = $1 and answer_bytes_version = version",
+            mnemonic,
         )
-        return found
+    if row is None:
+        return None
+    left_out = orjson.dumps({"archived_at": row["archived_at"]}, option=orjson.OPT_UTC_Z)
+    return int(row["answer_bytes"]) + len(left_out) - len(b"{}") + len(b",")
 
 
 async def fill(catalogue: Catalogue, to: int) -> None:
@@ -130,6 +143,28 @@ async def test_what_does_not_make_it_larger_goes_on_at_the_limit(catalogue: Cata
     assert await size(catalogue) == MAX_PRODUCT_BYTES
 
 
+async def test_a_product_at_the_limit_is_archived_and_restored(catalogue: Catalogue) -> None:
+    """Since when it is archived is no more what makes it larger than the time of its update; other bytes still are."""
+    await fill(catalogue, MAX_PRODUCT_BYTES)
+    answers = await catalogue.apply(
+        archive("A"), update("A", overview="y"), update("A", overview="yz"), update("A", overview=""), restore("A"),
+        update("A", overview="z"), update("A", overview="zz"),
+    )  # fmt: skip
+    assert statuses(answers) == [200, 200, 400, 200, 200, 200, 400]
+    assert await size(catalogue) == MAX_PRODUCT_BYTES
+
+
+async def test_both_releases_mean_the_same_by_a_size(postgres: PostgresCatalogue) -> None:
+    """What the release before keeps, it measures without the archive: that is what is kept here, archived or not."""
+    await postgres.apply(create("A"), add("A", 1, [item(200)]))
+    without = (await size(postgres)) - len(b'"archived_at":null,')
+    for command in (archive("A"), restore("A"), archive("A")):
+        await postgres.apply(command)
+        async with connected(postgres.engine) as connection:
+            assert await connection.fetchval("select answer_bytes from products") == without
+        assert await kept(postgres) == await size(postgres)
+
+
 async def test_many_additions_in_one_batch_are_added_up(catalogue: Catalogue) -> None:
     """Of ten versions of 100 KB in one batch the first seven fit; a smaller one after them does as well."""
     versions = [add("A", number, [item(2_000)] * 50) for number in range(10)]
@@ -164,6 +199,8 @@ async def test_the_size_that_is_kept_is_that_of_the_answer(postgres: PostgresCat
             lambda: rule("A", str(number)),
             lambda: create("A", catalog=attributes()),
             lambda: delete("A"),
+            lambda: archive("A"),
+            lambda: restore("A"),
         ]
         return chance.choice(makers)()
 

@@ -249,6 +249,17 @@ async def test_a_worker_of_the_release_before_makes_a_size_unknown(migrated: str
     assert await session.fetch(known) == []
 
 
+async def test_archived_products_keep_the_revision(migrated: str, connect: Connect) -> None:
+    """The release before would sell them: since when they are archived is not dropped before they are restored."""
+    session = await connect()
+    await session.execute(f"{PRODUCTS}; update products set archived_at = now() where mnemonic = 'P7'")
+    with pytest.raises(MigrationError, match="products are archived"):
+        await runner.downgrade(migrated, "013")
+    await session.execute("update products set archived_at = null")
+    await runner.downgrade(migrated, "013")
+    await runner.upgrade(migrated)
+
+
 async def test_outcomes_that_are_still_being_erased_keep_the_revision(migrated: str, connect: Connect) -> None:
     """The release before would show them: the table that hides them is not dropped before they are gone."""
     session = await connect()

@@ -109,6 +109,7 @@ class Model:
             "overview": overview,
             "category": category,
             "version": 1,
+            "archived": False,
             "versions": {},
             "rule": None,
         }
@@ -141,6 +142,14 @@ class Model:
             return no(400, "BUSINESS_RULE_VIOLATION"), []
         del self.products[mnemonic]
         return DONE, []
+
+    def archive_product(self, mnemonic: str, expected_version: int | None = None) -> tuple[Answer, list[str]]:
+        """Take off sale."""
+        return self.update_product(mnemonic, expected_version, archived=True)
+
+    def restore_product(self, mnemonic: str, expected_version: int | None = None) -> tuple[Answer, list[str]]:
+        """Put on sale again."""
+        return self.update_product(mnemonic, expected_version, archived=False)
 
     def add_product_version(
         self, mnemonic: str, version_label: str, start_date: str, end_date: str | None, items: list[Any]
@@ -192,7 +201,7 @@ class Model:
             return no(404, "CUSTOMER_NOT_FOUND"), []
         if any(line["mnemonic"] not in self.products for line in lines):
             return no(404, "PRODUCT_NOT_FOUND"), []
-        if not customer["is_active"]:
+        if not customer["is_active"] or any(self.products[line["mnemonic"]]["archived"] for line in lines):
             return no(400, "BUSINESS_RULE_VIOLATION"), []
         if order_id in self.orders:
             return no(409, "ORDER_ALREADY_EXISTS"), []

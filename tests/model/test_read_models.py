@@ -83,6 +83,8 @@ class Step:
             "create_product": {"mnemonic": mnemonic, "overview": "", "category": self.category},
             "update_product": {"mnemonic": mnemonic, "category": self.category},
             "delete_product": {"mnemonic": mnemonic},
+            "archive_product": {"mnemonic": mnemonic},
+            "restore_product": {"mnemonic": mnemonic},
             "cancel_order": {"customer_id": customer, "order_id": order},
             "place_order": {
                 "customer_id": customer,
@@ -117,7 +119,7 @@ steps = st.one_of(
     ),
     st.builds(
         Step,
-        st.sampled_from(("create_product", "update_product", "delete_product")),
+        st.sampled_from(("create_product", "update_product", "delete_product", "archive_product", "restore_product")),
         product=products,
         category=st.sampled_from(CATEGORIES),
     ),

@@ -54,6 +54,8 @@ commands = st.one_of(
     command("create_product", {"category": st.sampled_from(["X", "Y"])}, mnemonic=mnemonics, overview=names),
     command("update_product", {"overview": names, "expected_version": versions}, mnemonic=mnemonics),
     command("delete_product", mnemonic=mnemonics),
+    command("archive_product", {"expected_version": versions}, mnemonic=mnemonics),
+    command("restore_product", {"expected_version": versions}, mnemonic=mnemonics),
     command(
         "add_product_version",
         mnemonic=mnemonics,
@@ -140,9 +142,12 @@ class Histories(RuleBasedStateMachine):
             assert found == self.model.customers
             rows = await connection.fetch("select id::text from customers where deleted_at is not null")
             assert {row["id"] for row in rows} == self.model.dead
-            rows = await connection.fetch("select mnemonic, overview, category, version from products")
-            assert {row["mnemonic"]: (row["overview"], row["category"], row["version"]) for row in rows} == {
-                name: (one["overview"], one["category"], one["version"]) for name, one in self.model.products.items()
+            rows = await connection.fetch(
+                "select mnemonic, overview, category, version, archived_at is not null as archived from products"
+            )
+            shown = ("overview", "category", "version", "archived")
+            assert {row["mnemonic"]: [row[key] for key in shown] for row in rows} == {
+                name: [one[key] for key in shown] for name, one in self.model.products.items()
             }
             rows = await connection.fetch("select id::text, customer_id::text, status, total_amount from orders")
             assert {row["id"]: (row["customer_id"], row["status"], row["total_amount"]) for row in rows} == {

@@ -140,6 +140,20 @@ async def test_place_for_an_inactive_customer(catalogue: InMemoryCatalogue) -> N
     assert "Ada" not in orjson.dumps(answer).decode()
 
 
+async def test_place_with_an_archived_product(catalogue: InMemoryCatalogue) -> None:
+    """400 names the first archived product: after who is unknown or inactive, before rules and taken ids."""
+    archive = [("archive_product", {"mnemonic": one}) for one in ("SONG", "THING")]
+    await catalogue.apply(*archive, rule({"required": ["cover"]}), order(line("BOOK", 1, "1", attributes={"cover": 1})))
+    lines = [line(one, 1, "1") for one in ("BOOK", "THING", "SONG")]
+    inactive = ("update_customer", {"customer_id": BOB, "is_active": False})
+    archived, unknown, _, idle = await catalogue.apply(
+        order(*lines), order(*lines, line("NONE", 1, "1")), inactive, order(*lines, customer_id=BOB)
+    )
+    assert refused(archived) == (400, "BUSINESS_RULE_VIOLATION", {"mnemonic": "THING"})
+    assert refused(unknown) == (404, "PRODUCT_NOT_FOUND", {"mnemonic": "NONE"})
+    assert refused(idle) == (400, "BUSINESS_RULE_VIOLATION", {"customer_id": BOB})
+
+
 async def test_place_against_a_rule(catalogue: InMemoryCatalogue) -> None:
     """400 names the rule and the path inside the payload; the first line that breaks one is told."""
     await catalogue.apply(rule(COVERED))

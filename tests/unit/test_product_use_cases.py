@@ -5,12 +5,14 @@ from datetime import date
 from functools import partial
 from typing import Any
 
+import orjson
 import pytest
 
 from contracts.kinds import Keys
 from contracts.products import COMMANDS as PRODUCT_COMMANDS
 from handlers.commands import COMMANDS
-from handlers.product import Rule
+from handlers.page import read_cursor
+from handlers.product import Rule, is_whole
 from handlers.queries import products as product_queries
 from handlers.rules import Spending
 from persistence.identity_map import UndeclaredKeyError
@@ -53,9 +55,10 @@ def code(answer: Answer) -> tuple[int, str]:
     return refused(answer)[:2]
 
 
-PRODUCT = {
+PRODUCT: dict[str, object] = {
     "id": "00000001-0000-7000-8000-000000000001",
     "mnemonic": "A",
+    "archived_at": None,
     "overview": "first",
     "is_confidential": False,
     "category": None,
@@ -131,6 +134,8 @@ async def test_the_form_of_a_mnemonic(catalogue: InMemoryCatalogue, mnemonic: st
         ("create_product@1", {"overview": "x"}),
         ("update_product", {}),
         ("delete_product", {}),
+        ("archive_product", {}),
+        ("restore_product", {}),
         ("add_product_version", {"version_label": "1", "start_date": "2025-01-01", "items": []}),
         ("end_product_version", {"version_label": "1", "end_date": None}),
         ("set_validation_rules", {"rules": []}),
@@ -243,6 +248,145 @@ async def test_delete_what_is_ordered(catalogue: InMemoryCatalogue) -> None:
     cancel = ("cancel_order", {"customer_id": CUSTOMER_ID, "order_id": order["data"]["id"]})
     _, gone = await catalogue.apply(cancel, ("delete_product", {"mnemonic": "A"}))
     assert gone["statusCode"] == 200
+
+
+# The archive ---------------------------------------------------------------------------------------------------------
+ARCHIVE = ("archive_product", {"mnemonic": "A"})
+RESTORE = ("restore_product", {"mnemonic": "A"})
+
+
+async def test_archive_and_restore(catalogue: InMemoryCatalogue) -> None:
+    """200: archived from the broker's time on, and back; each counts the version up."""
+    _, archived, restored, again = await catalogue.apply(CREATE, ARCHIVE, RESTORE, ARCHIVE)
+    assert archived["message"] == restored["message"] == "Product 'A' updated successfully"
+    at = "2025-03-01T12:00:01Z"
+    assert archived["data"] == PRODUCT | {"archived_at": at, "version": 2, "updated_at": at}
+    assert restored["data"] == PRODUCT | {"version": 3, "updated_at": "2025-03-01T12:00:02Z"}
+    assert again["data"]["archived_at"] == again["data"]["updated_at"] == "2025-03-01T12:00:03Z"
+    shown = await catalogue.ask("get_product", {"mnemonic": "A"})
+    assert shown["data"] == again["data"] | {"versions": []}
+
+
+async def test_archive_twice(catalogue: InMemoryCatalogue) -> None:
+    """Neutral: it stays archived since the first time, at the same version; so does restoring what is not archived."""
+    _, unneeded, archived, again = await catalogue.apply(CREATE, RESTORE, ARCHIVE, ARCHIVE)
+    assert (unneeded["statusCode"], unneeded["type"], unneeded["data"]) == (200, "neutral", PRODUCT)
+    assert (again["statusCode"], again["type"], again["data"]) == (200, "neutral", archived["data"])
+    assert again["message"] == "Product 'A' unchanged: nothing to do"
+
+
+@pytest.mark.parametrize("kind", ["archive_product", "restore_product"])
+async def test_archive_refused(catalogue: InMemoryCatalogue, kind: str) -> None:
+    """404 for no such product; 409 for another version, also with nothing to do; 422 for what is no version."""
+    _, missing, *conflicts, wrong, matching = await catalogue.apply(
+        CREATE,
+        (kind, {"mnemonic": "B"}),
+        (kind, {"mnemonic": "A", "expected_version": 7}),
+        (kind, {"mnemonic": "A", "expected_version": 2}),
+        (kind, {"mnemonic": "A", "expected_version": 0}),
+        (kind, {"mnemonic": "A", "expected_version": 1}),
+    )
+    assert refused(missing) == (404, "PRODUCT_NOT_FOUND", {"mnemonic": "B"})
+    for conflict, expected in zip(conflicts, (7, 2), strict=True):
+        assert refused(conflict) == (409, "VERSION_CONFLICT", {"expected_version": expected, "current_version": 1})
+    assert code(wrong) == (422, "VALIDATION_FAILED")
+    assert matching["statusCode"] == 200
+
+
+async def test_an_archived_product_is_not_sold(catalogue: InMemoryCatalogue) -> None:
+    """No order that names it is placed; those of before stay, and can be cancelled; restored, it is sold."""
+    *_, order = await catalogue.apply(CUSTOMER, CREATE, ("create_product", {"mnemonic": "B", "overview": ""}), ORDER)
+    lines = [{"mnemonic": name, "quantity": 1, "unit_price": "1.00"} for name in ("B", "A")]
+    both = ("place_order", {"customer_id": CUSTOMER_ID, "lines": lines})
+    _, alone, beside, other = await catalogue.apply(
+        ARCHIVE, ORDER, both, ("place_order", {"customer_id": CUSTOMER_ID, "lines": lines[:1]})
+    )
+    for answer in (alone, beside):
+        assert refused(answer) == (400, "BUSINESS_RULE_VIOLATION", {"mnemonic": "A"})
+        assert answer["message"] == "Product 'A' is archived: no orders of it are placed"
+    assert other["statusCode"] == 201
+    kept = await catalogue.ask("get_order", {"order_id": order["data"]["id"]})
+    assert kept["data"] == order["data"]
+    cancel = ("cancel_order", {"customer_id": CUSTOMER_ID, "order_id": order["data"]["id"]})
+    cancelled, _, sold = await catalogue.apply(cancel, RESTORE, both)
+    assert (cancelled["data"]["status"], sold["statusCode"]) == ("cancelled", 201)
+
+
+async def test_all_else_goes_on_while_archived(catalogue: InMemoryCatalogue) -> None:
+    """Every other command works, and it stays archived; its mnemonic is taken until it is deleted."""
+    _, archived, *changes, taken, imported = await catalogue.apply(
+        CREATE,
+        ARCHIVE,
+        ("update_product", {"mnemonic": "A", "overview": "other", "category": "C"}),
+        version("1", "2025-01-01"),
+        ("end_product_version", {"mnemonic": "A", "version_label": "1", "end_date": "2025-02-01"}),
+        ("set_validation_rules", {"mnemonic": "A", "rules": [COLOUR]}),
+        CREATE,
+        ("import_products", {"products": [A]}),
+    )
+    assert {answer["type"] for answer in changes} == {"success"}
+    assert code(taken) == (409, "PRODUCT_ALREADY_EXISTS")
+    assert imported["data"]["warnings"][0]["error_code"] == "PRODUCT_ALREADY_EXISTS"
+    shown = (await catalogue.ask("get_product", {"mnemonic": "A"}))["data"]
+    assert (shown["archived_at"], shown["version"]) == (archived["data"]["archived_at"], 6)
+    gone, anew = await catalogue.apply(("delete_product", {"mnemonic": "A"}), CREATE)
+    assert (gone["statusCode"], anew["statusCode"], anew["data"]["archived_at"]) == (200, 201, None)
+
+
+async def test_lists_of_the_archived(catalogue: InMemoryCatalogue) -> None:
+    """`archived` leaves one of both kinds, alone and with a category; absent or null all are listed, as ever."""
+    rows = [
+        {"mnemonic": name, "overview": "", "category": category} for name, category in zip("BCDE", "XYXY", strict=True)
+    ]
+    await catalogue.apply(("import_products", {"products": rows}))
+    await catalogue.apply(*(("archive_product", {"mnemonic": name}) for name in "BC"))
+    asked: list[tuple[dict[str, object], str]] = [
+        ({}, "EDCB"),
+        ({"archived": None}, "EDCB"),
+        ({"archived": True}, "CB"),
+        ({"archived": False}, "ED"),
+        ({"archived": True, "category": "X"}, "B"),
+        ({"archived": False, "category": "X"}, "D"),
+        ({"archived": True, "category": "Z"}, ""),
+    ]
+    for query, expected in asked:
+        data = (await catalogue.ask("list_products", query))["data"]
+        assert [one["mnemonic"] for one in data["items"]] == [*expected], query
+        assert data["total_count"] == len(expected)
+        assert all(one["archived_at"] is not None for one in data["items"] if one["mnemonic"] in "BC")
+
+
+async def test_a_cursor_is_bound_to_the_archive(catalogue: InMemoryCatalogue) -> None:
+    """A cursor of one filter leads on in it, and is refused in the others; without the filter it is that of before."""
+    rows = [{"mnemonic": f"P_{n}", "overview": "x"} for n in range(4)]
+    await catalogue.apply(("import_products", {"products": rows}))
+    queries: list[dict[str, object]] = [{}, {"archived": False}, {"archived": True}]
+    await catalogue.apply(*(("archive_product", {"mnemonic": f"P_{n}"}) for n in range(2)))
+    for query in queries:
+        cursor = (await catalogue.ask("list_products", query | {"page_size": 1}))["data"]["next_cursor"]
+        for other in queries:
+            answer = await catalogue.ask("list_products", other | {"page_size": 1, "cursor": cursor})
+            assert answer["statusCode"] == (200 if other == query else 422)
+    cursor = (await catalogue.ask("list_products", {"page_size": 1}))["data"]["next_cursor"]
+    read_cursor(cursor, ["list_products", None])
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        {},
+        {"catalog": {"archived_at": None}},
+        {"overview": '","archived_at":null,"'},
+        {"catalog": {"catalog": {"archived_at": 1}}, "archived_at": None},
+        {"versions": [{"items": [{"attributes": {"archived_at": None}}]}]},
+    ],
+)
+def test_a_shown_product_of_the_release_before(before: dict[str, object]) -> None:
+    """Without the archive it is not whole, whatever a catalogue or an item calls by that name."""
+    shown = {name: PRODUCT[name] for name in PRODUCT if name not in {"archived_at", "catalog"}} | {"catalog": {}}
+    assert not is_whole(orjson.dumps(shown | before))
+    del shown["catalog"]
+    assert is_whole(orjson.dumps({**shown, "archived_at": None, "catalog": {}} | before))
 
 
 # Versions ------------------------------------------------------------------------------------------------------------
@@ -546,6 +690,8 @@ async def test_every_change_clears_the_cache(catalogue: InMemoryCatalogue) -> No
         version("1", "2025-01-01"),
         ("end_product_version", {"mnemonic": "A", "version_label": "1", "end_date": "2025-02-01"}),
         ("set_validation_rules", {"mnemonic": "A", "rules": [COLOUR]}),
+        ARCHIVE,
+        RESTORE,
         ("delete_product", {"mnemonic": "A"}),
         ("import_products", {"products": [A]}),
     ]
@@ -554,7 +700,12 @@ async def test_every_change_clears_the_cache(catalogue: InMemoryCatalogue) -> No
         (answer,) = await catalogue.apply(change)
         assert answer["type"] == "success", answer
         assert set(catalogue.uow.products.touched) == {"product:mnemonic:A"}
-    for nothing in (CREATE, ("update_product", A), ("update_product", {**A, "overview": "x", "expected_version": 9})):
+    for nothing in (
+        CREATE,
+        RESTORE,
+        ("update_product", A),
+        ("update_product", {**A, "overview": "x", "expected_version": 9}),
+    ):
         catalogue.uow.products.touched.clear()
         await catalogue.apply(nothing)
         assert catalogue.uow.products.touched == []
@@ -566,6 +717,8 @@ async def test_every_change_clears_the_cache(catalogue: InMemoryCatalogue) -> No
         ("list_products", {"page": 0}, "page"),
         ("list_products", {"page_size": 101}, "page_size"),
         ("list_products", {"limit": 1}, "limit"),
+        ("list_products", {"archived": "true"}, "archived"),
+        ("list_products", {"archived": 1}, "archived"),
         ("search_products", {"limit": 0}, "limit"),
         ("search_products", {"offset": -1}, "offset"),
         ("search_products", {"mnemonic_contains": ""}, "mnemonic_contains"),
@@ -607,6 +760,8 @@ async def test_an_undeclared_key_is_an_error(kind: str) -> None:
         "create_product": A,
         "update_product": A,
         "delete_product": {"mnemonic": "A"},
+        "archive_product": {"mnemonic": "A"},
+        "restore_product": {"mnemonic": "A"},
         "add_product_version": version("1", "2025-01-01")[1],
         "end_product_version": {"mnemonic": "A", "version_label": "1", "end_date": None},
         "set_validation_rules": {"mnemonic": "A", "rules": []},
