@@ -251,6 +251,14 @@ _SHOWN: Final[Mapping[str, Any]] = {
     "throttle": {"level": None, "signal": None, "share": 1.0, "sampled_s_ago": None, "readings": []},
     "workers": [],
 }
+_GIVEN_UP: Final[Mapping[str, Any]] = {
+    **_SHOWN,
+    "name": _OTHER,
+    "definition": _OTHER,
+    "state": "cancelled",
+    "events": [],
+    "waits_because": None,
+}
 _CHANGE: Final = ChangeResult(
     _NAME, "expanded", _AT, "catalog migrate", "dual_write", "waiting", reason=None, asked_by="olga", asked_at=_AT
 )
@@ -296,7 +304,7 @@ COMMANDS = (
         description="End a run for good; what was committed stays",
         action="cancel",
         versions=(Version(1, NamedBackfill, examples=({"name": _OTHER},)),),
-        reply=updated(RESOURCE, _OTHER, {**_SHOWN, "name": _OTHER, "state": "cancelled", "waits_because": None}),
+        reply=updated(RESOURCE, _OTHER, _GIVEN_UP),
     ),
     replace(
         _WISH,
@@ -315,8 +323,13 @@ COMMANDS = (
     replace(
         _WISH,
         name="verify_backfill",
-        description="Ask for a verify of the last run, once that has ended",
+        description="Ask for a verify of the last run, once that has ended, in whatever way",
         action="verify",
+        versions=(Version(1, NamedBackfill, examples=({"name": _OTHER},)),),
+        reply=updated(
+            RESOURCE, _OTHER, {**_GIVEN_UP, "verify": {**_RUN, "name": _OTHER, "definition": _OTHER, "kind": "verify"}}
+        ),
+        needs=("cancel_backfill",),
     ),
     replace(
         _WISH,

@@ -823,7 +823,7 @@ class Calls(Asking):
     async def verify_backfill(
         self, *, name: str, message_id: str | None = None, timeout: Timeout = UNSET, key: str | None = None
     ) -> results.BackfillResult:
-        """Ask for a verify of the last run, once that has ended.
+        """Ask for a verify of the last run, once that has ended, in whatever way.
 
         Name a backfill.
 
@@ -1687,7 +1687,7 @@ class RawCalls(RawAsking):
     async def verify_backfill(
         self, *, name: str, message_id: str | None = None, timeout: Timeout = UNSET, key: str | None = None
     ) -> Reply[results.BackfillResult]:
-        """Ask for a verify of the last run, once that has ended.
+        """Ask for a verify of the last run, once that has ended, in whatever way.
 
         Name a backfill.
 
@@ -2243,7 +2243,7 @@ class Sends(Sending):
     async def verify_backfill(
         self, *, name: str, message_id: str | None = None, timeout: Timeout = UNSET, key: str | None = None
     ) -> str:
-        """Ask for a verify of the last run, once that has ended.
+        """Ask for a verify of the last run, once that has ended, in whatever way.
 
         Name a backfill.
         """
@@ -2799,7 +2799,7 @@ class Records(Recording):
         return self._recorded(Request(kinds.RETRY_BACKFILL_V1, {"name": name}), message_id, key)
 
     def verify_backfill(self, *, name: str, message_id: str | None = None, key: str | None = None) -> Record:
-        """Ask for a verify of the last run, once that has ended.
+        """Ask for a verify of the last run, once that has ended, in whatever way.
 
         Name a backfill.
         """

@@ -819,7 +819,7 @@ class SyncCalls(SyncAsking):
     def verify_backfill(
         self, *, name: str, message_id: str | None = None, timeout: Timeout = UNSET, key: str | None = None
     ) -> results.BackfillResult:
-        """Ask for a verify of the last run, once that has ended.
+        """Ask for a verify of the last run, once that has ended, in whatever way.
 
         Name a backfill.
 
@@ -1679,7 +1679,7 @@ class SyncRawCalls(SyncRawAsking):
     def verify_backfill(
         self, *, name: str, message_id: str | None = None, timeout: Timeout = UNSET, key: str | None = None
     ) -> Reply[results.BackfillResult]:
-        """Ask for a verify of the last run, once that has ended.
+        """Ask for a verify of the last run, once that has ended, in whatever way.
 
         Name a backfill.
 
@@ -2229,7 +2229,7 @@ class SyncSends(SyncSending):
     def verify_backfill(
         self, *, name: str, message_id: str | None = None, timeout: Timeout = UNSET, key: str | None = None
     ) -> str:
-        """Ask for a verify of the last run, once that has ended.
+        """Ask for a verify of the last run, once that has ended, in whatever way.
 
         Name a backfill.
         """

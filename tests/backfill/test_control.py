@@ -105,6 +105,24 @@ async def test_without_workers_a_wish_is_carried_out_at_once(workshop: Workshop)
     assert (await workshop.wish(lambda control: control.cancel("fill")))["state"] == "cancelled"
 
 
+async def test_a_verify_of_a_run_that_was_given_up_says_what_is_left(workshop: Workshop) -> None:
+    """It is asked for like that of any other that has ended, and never finds in order what was not walked."""
+    await workshop.session.execute(ROWS.format(3000))
+    workshop.define("fill", QUICK)
+    await workshop.wish(lambda control: control.start("fill"))
+    await workshop.wish(lambda control: control.cancel("fill"))
+    view = await workshop.wish(lambda control: control.verify("fill"))
+    assert (view["state"], view["verify"]["state"]) == ("cancelled", "pending")
+    with pytest.raises(IllegalTransitionError, match="has to end first"):
+        await workshop.wish(lambda control: control.verify("fill"))
+    async with workshop.workers():
+        left = await workshop.until("fill", "failed", verify=True)
+        assert left["reason"] == "pass 1 has no chunk"
+        assert "3000 rows are still to do" in " ".join(left["result"]["findings"])
+        await workshop.session.execute("update walked set target = 1")
+        assert (await workshop.verify("fill"))["reason"] == "pass 1 has no chunk"
+
+
 async def test_what_makes_no_sense_is_refused(workshop: Workshop) -> None:
     """Two runs at once, a verify of nothing, a reverse that is not there, a name that nobody knows."""
     await workshop.session.execute(ROWS.format(10))

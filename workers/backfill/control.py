@@ -20,7 +20,6 @@ from workers.backfill.progress import CHUNKS_LOOKED_AT, Walked, last_look_s, pro
 RunView = Mapping[str, Any]
 """A run as an operator sees it: plain JSON. The query, the tool and the metrics carry the same figures."""
 
-_TO_BE_VERIFIED: Final = frozenset({RunState.COMPLETED, RunState.COMPLETED_WITH_QUARANTINE, RunState.FAILED})
 _LOOK_AGAIN: Final = 3
 """A wish that met a change of state is judged anew; more than two changes within a moment are a defect."""
 
@@ -51,9 +50,12 @@ class BackfillControl:
         return await self._asked(name, run_id)
 
     async def verify(self, name: str) -> RunView:
-        """Ask for a verify of the last run. Raises `IllegalTransitionError` unless that has ended."""
+        """Ask for a verify of the last run; of one that was given up, it says what is left.
+
+        Raises `IllegalTransitionError` unless the run has ended.
+        """
         worked = await self._newest(name, dry_runs=False)
-        if worked.state not in _TO_BE_VERIFIED:
+        if worked.state in ACTIVE:
             raise IllegalTransitionError(f"the last run of {name} is {worked.state}: there is nothing to verify yet")
         return await self._asked(name, await runs.ask_for_verify(self._connection, worked))
 
