@@ -438,11 +438,7 @@ class ProductDataResult:
     rules: Sequence[RuleVerdictResult]
 
 
-def _creates(command: CreateProduct) -> Keys:
-    return Keys(products=(command.mnemonic,))
-
-
-def _archives(command: ArchiveProduct | RestoreProduct) -> Keys:
+def _changes(command: CreateProduct | ArchiveProduct | RestoreProduct) -> Keys:
     return Keys(products=(command.mnemonic,))
 
 
@@ -487,18 +483,15 @@ _SEATS: Final = RuleResult(
     end_date=None,
 )
 _OLD_MNEMONIC: Final = "BANKING_DATA_OF_2023"
-_OLD: Final = ProductResult(
-    "0198c7a5-3c00-7000-8000-00000000201d",
-    _OLD_MNEMONIC,
-    "Accounts of 2023",
-    is_confidential=False,
+_OLD: Final = replace(
+    _BANKING,
+    id="0198c7a5-3c00-7000-8000-00000000201d",
+    mnemonic=_OLD_MNEMONIC,
+    overview="Accounts of 2023",
     category=None,
     tags=[],
     catalog={},
     version=3,
-    created_at=_AT,
-    updated_at=_AT,
-    archived_at=None,
 )
 _BANKING_IN_DETAIL: Final = ProductDetailResult(**asdict(_BANKING), versions=[_SPRING])
 _ONE_PAGE: Final = Page([_BANKING], 1, 1, 10, has_more=False, next_cursor=None)
@@ -541,7 +534,7 @@ COMMANDS = (
         answers=(CREATED,),
         reply=created(RESOURCE, MNEMONIC, _BANKING),
         errors=(InvalidProductCodeError, ProductAlreadyExistsError),
-        keys=_creates,
+        keys=_changes,
     ),
     Kind(
         name="update_product",
@@ -592,7 +585,7 @@ COMMANDS = (
         reply=updated(RESOURCE, _OLD_MNEMONIC, replace(_OLD, archived_at=_AT, version=2)),
         errors=(InvalidProductCodeError, ProductNotFoundError, VersionConflictError),
         needs=("create_product",),
-        keys=_archives,
+        keys=_changes,
     ),
     Kind(
         name="restore_product",
@@ -608,7 +601,7 @@ COMMANDS = (
         reply=updated(RESOURCE, _OLD_MNEMONIC, _OLD),
         errors=(InvalidProductCodeError, ProductNotFoundError, VersionConflictError),
         needs=("archive_product",),
-        keys=_archives,
+        keys=_changes,
     ),
     Kind(
         name="add_product_version",

@@ -37,8 +37,9 @@ def field_names(of: Any) -> list[str]:  # noqa: ANN401 - a dataclass
 
 
 def values_of(names: Collection[str]) -> Callable[[object], tuple[Any, ...]]:
-    """Make the function that takes these two or more fields of a value."""
-    return attrgetter(*names)
+    """Make the function that takes one or more fields of a value."""
+    take = attrgetter(*names)
+    return take if len(names) > 1 else lambda value: (take(value),)
 
 
 class GivenFields:

@@ -76,12 +76,9 @@ async def create_product(command: CreateProduct, uow: UnitOfWork, context: Conte
 
 async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Context) -> Result:
     """200; 404; 409 for another version; 400 beyond the size of a product; neutral when there is nothing to change."""
-    product = await uow.products.find(command.mnemonic)
-    if product is None:
-        return Failure(product_not_found(command.mnemonic))
-    conflict = _conflict(product, command.expected_version)
-    if conflict is not None:
-        return Failure(conflict)
+    product = await _find(command, uow)
+    if isinstance(product, Failure):
+        return product
     given = _FIELDS.set(command)
     if are_same(product, given):
         return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
@@ -93,12 +90,18 @@ async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Conte
     )
 
 
-def _conflict(product: Product, expected_version: int | None) -> VersionConflictError | None:
-    if expected_version in {None, product.version}:
-        return None
-    return VersionConflictError(
-        f"{RESOURCE} '{product.mnemonic}' has another version",
-        {"expected_version": expected_version, "current_version": product.version},
+async def _find(command: UpdateProduct | ArchiveProduct | RestoreProduct, uow: UnitOfWork) -> Product | Failure:
+    """Find the product that a command names, if it has the version that the command expects."""
+    product = await uow.products.find(command.mnemonic)
+    if product is None:
+        return Failure(product_not_found(command.mnemonic))
+    if command.expected_version in {None, product.version}:
+        return product
+    return Failure(
+        VersionConflictError(
+            f"{RESOURCE} '{product.mnemonic}' has another version",
+            {"expected_version": command.expected_version, "current_version": product.version},
+        )
     )
 
 
@@ -144,12 +147,9 @@ async def restore_product(command: RestoreProduct, uow: UnitOfWork, context: Con
 async def _archive(
     command: ArchiveProduct | RestoreProduct, uow: UnitOfWork, context: Context, *, archives: bool
 ) -> Result:
-    product = await uow.products.find(command.mnemonic)
-    if product is None:
-        return Failure(product_not_found(command.mnemonic))
-    conflict = _conflict(product, command.expected_version)
-    if conflict is not None:
-        return Failure(conflict)
+    product = await _find(command, uow)
+    if isinstance(product, Failure):
+        return product
     if archives == (product.archived_at is not None):
         return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
     changed = _touched(product, context, archived_at=context.now if archives else None)

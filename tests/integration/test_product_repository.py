@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from contracts.products import CreateProduct
 from persistence.engine import PoolSettings, create_engine
 from tests.in_memory.unit_of_work import Answer, Asking, Catalogue, InMemoryCatalogue
 from tests.integration.postgres_catalogue import PostgresCatalogue
@@ -97,12 +98,22 @@ async def listed(catalogue: Catalogue, kind: str = "list_products", **query: obj
 
 async def test_what_is_saved_is_found(catalogue: Catalogue) -> None:
     """Every field comes back as it was given, in the same batch and in the next."""
-    fields = {"category": "Ü", "tags": ["a", "ö"], "catalog": {"deep": [{"x": 1.5, "y": None}], "é": "\U0001f600"}}
-    (made,) = await catalogue.apply(create("A", is_confidential=True, **fields))
+    fields = {
+        "is_confidential": True,
+        "category": "Ü",
+        "tags": ["a", "ö"],
+        "catalog": {"deep": [{"x": 1.5, "y": None}], "é": "\U0001f600"},
+    }
+    assert {"mnemonic", "overview", *fields} == set(CreateProduct.model_fields)
+    (made,) = await catalogue.apply(create("A", **fields))
     assert {name: made["data"][name] for name in fields} == fields
     assert await shown(catalogue, "A") == made["data"] | {"versions": []}
     (same,) = await catalogue.apply(update("A", **fields))
     assert (same["type"], same["data"]) == ("neutral", made["data"])
+    _, changed = await catalogue.apply(create("B"), update("B", **fields))
+    assert {name: changed["data"][name] for name in fields} == fields
+    listed_now = (await catalogue.ask("list_products", {}))["data"]["items"]
+    assert listed_now == [changed["data"], made["data"]]
 
 
 async def test_later_messages_of_a_batch_see_earlier_ones(catalogue: Catalogue) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from contracts.kinds import Keys
+from contracts.kinds import Keys, Kind
 from contracts.products import COMMANDS as PRODUCT_COMMANDS
 from handlers.commands import COMMANDS
 from handlers.page import read_cursor
@@ -753,24 +753,15 @@ async def test_a_cursor_is_bound_to_its_search(catalogue: InMemoryCatalogue) -> 
 
 
 # What a kind declares ------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("kind", [kind.name for kind in PRODUCT_COMMANDS])
-async def test_an_undeclared_key_is_an_error(kind: str) -> None:
+@pytest.mark.parametrize("kind", PRODUCT_COMMANDS, ids=lambda kind: kind.name)
+async def test_an_undeclared_key_is_an_error(kind: Kind) -> None:
     """A use case that touches a product which its kind did not declare is caught."""
-    payloads: dict[str, Mapping[str, object]] = {
-        "create_product": A,
-        "update_product": A,
-        "delete_product": {"mnemonic": "A"},
-        "archive_product": {"mnemonic": "A"},
-        "restore_product": {"mnemonic": "A"},
-        "add_product_version": version("1", "2025-01-01")[1],
-        "end_product_version": {"mnemonic": "A", "version_label": "1", "end_date": None},
-        "set_validation_rules": {"mnemonic": "A", "rules": []},
-        "import_products": {"products": [A]},
-    }
+    example = kind.newest.examples[0]
+    payload = {**example, "mnemonic": "A"} if "mnemonic" in example else example
     catalogue = InMemoryCatalogue()
     await catalogue.apply(CREATE)
     declared = Declared()
     declared.add(Keys())
     catalogue.uow.declare(declared)
     with pytest.raises(UndeclaredKeyError):
-        await COMMANDS[kind](read((kind, payloads[kind])).payload, catalogue.uow, Circumstances().context())
+        await COMMANDS[kind.name](read((kind.name, payload)).payload, catalogue.uow, Circumstances().context())
