@@ -93,10 +93,14 @@ def recorder() -> Recorder:
 
 
 def _closed(name: str, schema: Any) -> Any:  # noqa: ANN401 - any JSON value
-    """Refuse in a result what the document does not name: callers may ignore it, but it must be told to them."""
+    """Refuse in a result what the document does not name: callers may ignore it, but it must be told to them.
+
+    What a release before may have left out, these workers have to answer.
+    """
     if name.startswith("Error.") or "properties" not in schema or name.endswith("Headers"):
         return schema
-    return {**schema, "additionalProperties": False}
+    later = [field for field, of in schema["properties"].items() if "x-since" in of]
+    return {**schema, "additionalProperties": False, "required": [*schema.get("required", ()), *later]}
 
 
 def _normal(value: Any) -> Any:  # noqa: ANN401 - any JSON value

@@ -66,6 +66,14 @@ def test_a_header_that_the_contract_does_not_know(changes: Change) -> None:
     assert len(list(recorder().of_reply({**HEADERS, **changes}, placed()))) == 1
 
 
+def test_what_a_release_before_did_not_answer() -> None:
+    """The document does not require it, since what was answered then is repeated; of these workers it is required."""
+    envelope = orjson.loads(KINDS["create_product"].reply.encode())
+    assert list(recorder().of_reply({**HEADERS, "kind": "create_product"}, envelope)) == []
+    del envelope["data"]["archived_at"]
+    assert len(list(recorder().of_reply({**HEADERS, "kind": "create_product"}, envelope))) == 1
+
+
 def test_what_has_no_known_kind() -> None:
     """Without a kind of ours a reply is one of the refusals that need none."""
     for kind in ("", "fly"):
