@@ -23,6 +23,11 @@ class Envelope:
     headers: Mapping[str, str]
 
     @property
+    def body(self) -> Mapping[str, Any]:
+        """The four keys, as they came."""
+        return {"statusCode": self.status_code, "message": self.message, "type": self.type, "data": self.data}
+
+    @property
     def correlation_id(self) -> str:
         """The request's."""
         return self.headers.get("correlation_id", "")

@@ -36,11 +36,13 @@ class Request(Generic[T]):
 
     kind: Kind[T]
     payload: Mapping[str, Any]
-    """A field that is UNSET is left out."""
+    """A field that is UNSET is left out; what is no object, as only `call` may be given, is sent as it is."""
 
     def body(self) -> bytes:
         """Encode it. Raise ValueError or TypeError for what JSON cannot say."""
-        payload = {name: value for name, value in self.payload.items() if value is not UNSET}
+        payload: Any = self.payload
+        if isinstance(payload, Mapping):
+            payload = {name: value for name, value in payload.items() if value is not UNSET}
         return _encode({"kind": self.kind.name, "version": self.kind.version, "payload": payload}).encode()
 
     def key(self, otherwise: str) -> bytes:

@@ -8,14 +8,13 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any, Final, Literal
 
-import orjson
 import structlog
 from pydantic import SecretStr
 from starlette.routing import Route
@@ -64,9 +63,9 @@ from workers.dlq.errors import DeskError
 from workers.doctor.errors import DoctorError
 from workers.fault_points import FaultPoints
 from workers.health import Vitals, health_app
-from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
+from workers.kafka.raw_caller import NotPublishedError, RawCaller
 from workers.kafka.recall import Recall
 from workers.kafka.security import KafkaSecurity, SecurityConfigError
 from workers.kafka.topics import DEAD_LETTER_BYTES, TopicAdmin
@@ -654,27 +653,7 @@ async def migrate(settings: Settings) -> list[str]:
     return await runner.upgrade(address.arguments("catalog-migrations"), unfit_because=partial(unfit_because, address))
 
 
-# Asking ------------------------------------------------------------------------------------------------------------
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks: a name and roles to mint a token for, or a token that is given."""
-
-    sub: str
-    roles: tuple[str, ...]
-    token: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """One request. `side` is commands or queries; without a key the message id is the key."""
-
-    side: str
-    body: Mapping[str, Any]
-    key: str | None
-    message_id: str
-    caller: Caller
-
-
+# Tokens and loads ----------------------------------------------------------------------------------------------------
 def mint_token(settings: Settings, sub: str, roles: Sequence[str], lifetime: timedelta) -> str:
     """Make a development token; raises `StartRefusedError` without a JWT_SECRET."""
     secret = _secret(settings.jwt.secret)
@@ -693,46 +672,10 @@ def mint_token(settings: Settings, sub: str, roles: Sequence[str], lifetime: tim
     )
 
 
-class Client:
-    """A caller of the workers, for the command line and the demo."""
-
-    def __init__(self, settings: Settings, requests: RequestClient) -> None:
-        self._settings = settings
-        self._requests = requests
-        self._topics = Topics(settings.kafka.topic_prefix)
-
-    async def ask(self, asking: Asking, timeout_s: float) -> tuple[Mapping[str, str], bytes]:
-        """Publish a request and wait for its envelope; raises TimeoutError."""
-        caller = asking.caller
-        token = caller.token or mint_token(self._settings, caller.sub, caller.roles, timedelta(hours=1))
-        topic = self._topics.commands if asking.side == "commands" else self._topics.queries
-        headers = [
-            ("message_id", asking.message_id.encode()),
-            ("authorization", f"Bearer {token}".encode()),
-            ("content-type", b"application/json"),
-        ]
-        key = (asking.key or asking.message_id).encode()
-        return await self._requests.request(topic, key, orjson.dumps(asking.body), headers, timeout_s)
-
-
-@asynccontextmanager
-async def asking(settings: Settings) -> AsyncIterator[Client]:
-    """Connect as a caller with a reply topic of its own."""
-    kafka = settings.kafka
-    async with RequestClient(kafka.bootstrap_servers, kafka.topic_prefix, "cli", kafka_security(settings)) as requests:
-        yield Client(settings, requests)
-
-
-async def ask_one(settings: Settings, request: Asking, timeout_s: float) -> bytes:
-    """Ask once; returns the envelope's bytes. Raises TimeoutError, also while Kafka is away."""
-    async with asyncio.timeout(timeout_s), asking(settings) as client:
-        return (await client.ask(request, timeout_s))[1]
-
-
 class _Publishing:
     """Publishes for `catalog verify`; replies come to the client's own topic."""
 
-    def __init__(self, requests: RequestClient, topics: Topics) -> None:
+    def __init__(self, requests: RawCaller, topics: Topics) -> None:
         self._requests = requests
         self._topics = topics
 
@@ -763,7 +706,7 @@ async def verify(settings: Settings, plan: Plan) -> Account:
             verification.on_reply(headers, body)
 
     security, name = kafka_security(settings), f"verify-{uuid.uuid4().hex[:8]}"
-    async with RequestClient(kafka.bootstrap_servers, kafka.topic_prefix, name, security, on_reply) as requests:
+    async with RawCaller(kafka.bootstrap_servers, kafka.topic_prefix, name, security, on_reply) as requests:
         verification = Verification(_Publishing(requests, Topics(kafka.topic_prefix)), token, plan)
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, verification.stop)
         return await verification()

@@ -5,12 +5,11 @@ What goes wrong is said in one readable line, and the exit code is not 0.
 
 import json
 import sys
-import uuid
 from collections.abc import Coroutine
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import typer
 import uvloop
@@ -141,7 +140,7 @@ def backfill_worker() -> None:
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="For example create_customer.")]
 Payload = Annotated[str, typer.Argument(metavar="JSON", help="The payload; '-' reads it from standard input.")]
 Version = Annotated[int | None, typer.Option("--version", help="The kind's version; 1 when absent.")]
-Key = Annotated[str | None, typer.Option("--key", help="What orders the message; the message id when absent.")]
+Key = Annotated[str | None, typer.Option("--key", help="What orders the message; what the contract says when absent.")]
 MessageId = Annotated[str | None, typer.Option("--message-id", help="The idempotency key; a new one when absent.")]
 Sub = Annotated[str, typer.Option("--sub", help="Who asks.")]
 Roles = Annotated[list[str], typer.Option("--role", help="A role; may be given more than once.")]
@@ -162,7 +161,7 @@ def send(
     timeout: Timeout = 30.0,
 ) -> None:
     """Publish a command, wait for its envelope, print it. Exit code: 0 success or neutral, 3 warning, 1 error."""
-    _ask("commands", kind, payload, version, key, message_id, bootstrap.Caller(sub, tuple(role), token), timeout)
+    _ask("commands", kind, payload, version, key, message_id, sub, role, token, timeout)
 
 
 @app.command()
@@ -177,38 +176,41 @@ def ask(
     timeout: Timeout = 30.0,
 ) -> None:
     """Publish a query, wait for its envelope, print it. Exit code as for `send`."""
-    _ask("queries", kind, payload, version, key, None, bootstrap.Caller(sub, tuple(role), token), timeout)
+    _ask("queries", kind, payload, version, key, None, sub, role, token, timeout)
 
 
 def _ask(
-    side: str,
+    side: Literal["commands", "queries"],
     kind: str,
     payload: str,
     version: int | None,
     key: str | None,
     message_id: str | None,
-    caller: bootstrap.Caller,
+    sub: str,
+    roles: list[str],
+    token: str | None,
     timeout_s: float,
 ) -> None:
+    from workers.asking import Asking, Caller, ask_one
+
     text = sys.stdin.read() if payload == "-" else payload
     try:
         value = json.loads(text)
     except ValueError as error:
         msg = f"the payload is not JSON: {error}"
         raise OperatorError(msg) from None
-    body: dict[str, Any] = {"kind": kind, "payload": value} | ({"version": version} if version else {})
-    request = bootstrap.Asking(side, body, key, message_id or uuid.uuid4().hex, caller)
+    request = Asking(side, kind, value, Caller(sub, tuple(roles), token), version or 1, key, message_id)
     configured = settings()
     try:
         give_up_s = min(timeout_s, configured.process.wait_timeout_s)
-        asked = partial(bootstrap.ask_one, configured, request, timeout_s)
-        envelope = json.loads(run_attended(configured, asked, kafka=True, give_up_s=give_up_s))
+        asked = partial(ask_one, configured, request, timeout_s)
+        envelope = run_attended(configured, asked, kafka=True, give_up_s=give_up_s)
     except TimeoutError:
         where = configured.kafka.bootstrap_servers
         msg = f"no reply within {timeout_s:.0f} s: are Kafka at {where} and the workers running?"
         raise OperatorError(msg) from None
-    Console().print_json(data=envelope)
-    sys.exit(EXIT_BY_TYPE[envelope["type"]])
+    Console().print_json(data=envelope.body)
+    sys.exit(EXIT_BY_TYPE[envelope.type])
 
 
 @app.command()

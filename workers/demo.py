@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from workers import bootstrap
+from workers.asking import Asking, Caller, Desk, asking_desk
 from workers.checks import StartRefusedError
 from workers.demo_change import Demonstration, DemonstrationError, prepare
 from workers.scenario import Seen, Step, problem, scenario
@@ -34,6 +35,8 @@ READY_TIMEOUT_S: Final = 60.0
 STOP_TIMEOUT_S: Final = 25.0
 _LOOK_EVERY_S: Final = 0.5
 ROLES: Final = ("commands", "queries", "backfill")
+_CALLER: Final = Caller("demo", ("catalog_admin", "catalog_operator"))
+_GIVE_UP_S: Final = 30.0
 PRODUCTS: Final = 3_000
 PRODUCTS_ONCE: Final = 1_000
 """How many the catalogue's change finds; `make run ONCE=1` is to be quick."""
@@ -244,10 +247,9 @@ async def _play(settings: Settings) -> int:
     seen: Seen = {}
     rows: list[list[str | Text]] = []
     failed = 0
-    caller = bootstrap.Caller("demo", ("catalog_admin", "catalog_operator"), None)
-    async with bootstrap.asking(settings) as client:
+    async with asking_desk(settings) as desk:
         for step in scenario(uuid.uuid4().hex[:8]):
-            envelope, headers = await _ask(client, step, seen, caller)
+            envelope, headers = await _ask(desk, step, seen)
             seen[step.name] = dict(envelope)
             wrong = problem(step, envelope, headers)
             failed += wrong is not None
@@ -274,22 +276,20 @@ def print_scenario(rows: Sequence[Sequence[str | Text]]) -> None:
 async def _change(settings: Settings) -> int:
     """Move the catalogue to its new column while requests go on; returns 1 where that went wrong."""
     try:
-        async with bootstrap.asking(settings) as client:
-            await Demonstration(client, _console, uuid.uuid4().hex[:8])()
+        async with asking_desk(settings) as desk:
+            await Demonstration(desk, _console, uuid.uuid4().hex[:8])()
     except DemonstrationError as error:
         _console.print(f"[red]The change of the catalogue went wrong:[/red] {error}", highlight=False)
         return 1
     return 0
 
 
-async def _ask(
-    client: bootstrap.Client, step: Step, seen: Seen, caller: bootstrap.Caller
-) -> tuple[Mapping[str, object], Mapping[str, str]]:
-    body: dict[str, object] = {"kind": step.kind, "payload": step.payload(seen)}
-    if step.version is not None:
-        body["version"] = step.version
-    headers, value = await client.ask(bootstrap.Asking(step.side, body, None, step.message_id, caller), 30)
-    return json.loads(value), headers
+async def _ask(desk: Desk, step: Step, seen: Seen) -> tuple[Mapping[str, object], Mapping[str, str]]:
+    asking = Asking(
+        step.side, step.kind, step.payload(seen), _CALLER, version=step.version or 1, message_id=step.message_id
+    )
+    envelope = await desk.ask(asking, _GIVE_UP_S)
+    return envelope.body, envelope.headers
 
 
 def _say_how(state: Path, urls: Mapping[str, str]) -> None:

@@ -4,7 +4,6 @@ It speaks through Kafka, as an operator's tools would; only the taking back, bef
 """
 
 import asyncio
-import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +21,7 @@ from persistence.engine import Engine, connected
 from persistence.phase_wishes import find_change
 from persistence.phases import PRODUCT_CATALOG, Phase, advance
 from persistence.seed import SEEDED_PRODUCTS, SeedSizes, seed
-from workers import bootstrap
+from workers.asking import Asking, Caller, Desk, Side
 from workers.tables import print_table
 
 CALLERS: Final = 20
@@ -62,7 +61,7 @@ async def prepare(engine: Engine, products: int) -> bool:
 class Demonstration:
     """One run of it. `run` keeps its callers apart from those of other runs."""
 
-    client: bootstrap.Client
+    desk: Desk
     console: Console
     run: str
     _asked: int = 0
@@ -138,7 +137,7 @@ class Demonstration:
         view: Mapping[str, Any] = await self._operate("get_backfill", {"name": PRODUCT_CATALOG}, side="queries")
         return view
 
-    async def _operate(self, kind: str, payload: Mapping[str, object], side: str = "commands") -> Any:  # noqa: ANN401
+    async def _operate(self, kind: str, payload: Mapping[str, object], side: Side = "commands") -> Any:  # noqa: ANN401
         envelope = await self._ask(side, kind, payload)
         if envelope["type"] == "error":
             msg = f"{kind} was answered: {envelope['message']}"
@@ -178,13 +177,10 @@ class Demonstration:
         if envelope["type"] == "error":
             self._refused.append(str(envelope["message"]))
 
-    async def _ask(self, side: str, kind: str, payload: Mapping[str, object]) -> Mapping[str, Any]:
+    async def _ask(self, side: Side, kind: str, payload: Mapping[str, object]) -> Mapping[str, Any]:
         self._asked += 1
-        caller = bootstrap.Caller(f"demo-{self.run}-{self._asked % CALLERS}", ROLES, None)
-        body = {"kind": kind, "payload": payload}
-        asking = bootstrap.Asking(side, body, None, bootstrap.new_id(), caller)
-        envelope: Mapping[str, Any] = json.loads((await self.client.ask(asking, GIVE_UP_S))[1])
-        return envelope
+        caller = Caller(f"demo-{self.run}-{self._asked % CALLERS}", ROLES)
+        return (await self.desk.ask(Asking(side, kind, payload, caller), GIVE_UP_S)).body
 
     # What is shown ---------------------------------------------------------------------------------------------------
     def _show(self, moved: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Seen = dict[str, dict[str, Any]]
 """Envelopes received so far, by the name of their step."""
@@ -14,7 +14,7 @@ class Step:
     """One request and the answer it must get. A payload may be made from earlier envelopes."""
 
     name: str
-    side: str
+    side: Literal["commands", "queries"]
     kind: str
     payload: Callable[[Seen], dict[str, Any]]
     status: int

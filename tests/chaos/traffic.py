@@ -18,8 +18,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from contracts.topics import Topics
 from tests.system import System
-from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.producer import murmur2
+from workers.kafka.raw_caller import NotPublishedError, RawCaller
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topics import TopicAdmin
 from workers.ports import BrokerAwayError
@@ -95,7 +95,7 @@ class Traffic:
     async def __aenter__(self) -> Self:
         servers = self.system.servers.env.kafka_bootstrap_servers
         name = f"chaos-{uuid.uuid4().hex[:8]}"
-        self._client = RequestClient(servers, self.system.prefix, name, KafkaSecurity(), self._on_reply)
+        self._client = RawCaller(servers, self.system.prefix, name, KafkaSecurity(), self._on_reply)
         async with TopicAdmin(servers, KafkaSecurity()) as admin:
             await admin.create_reply_topic(self._client.reply_to, replication_factor=self._copies)
         await self._client.__aenter__()

@@ -18,10 +18,10 @@ from contracts.topics import Topics
 from tests.edge_place import PARTITIONS, PLAINTEXT, Collector, Gate, Handler, Place, Seen, a_place, all_of, until
 from tests.servers import Servers
 from workers.kafka import replies
-from workers.kafka.client import NotPublishedError, RequestClient
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.producer import Parcel, PatientProducer
+from workers.kafka.raw_caller import NotPublishedError, RawCaller
 from workers.kafka.replies import CLOSE_AFTER_S, Publisher, Replies
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topic_list import Leaders
@@ -852,30 +852,33 @@ async def test_names_and_passwords(three_brokers: EmbeddedStack, wide_place: Pla
 # Calling --------------------------------------------------------------------------------------------------------------
 
 
-async def test_request_client(place: Place) -> None:
-    """A caller's requests find their own replies, many at once; one without a reply times out."""
+async def test_raw_caller(place: Place) -> None:
+    """Records are published as they are, many at once, and every reply is handed over; what cannot be is told."""
 
     async def echo(records: Sequence[Record], _: Callable[[], bool]) -> Progress:
         replies = []
         for record in records:
-            headers = dict(record.headers)
-            if record.value != b"ignore me":
-                to, correlation_id = headers["reply_to"] or b"", headers["correlation_id"] or b""
-                replies.append(Message(to.decode(), correlation_id, record.value, [("correlation_id", correlation_id)]))
+            to = (dict(record.headers)["reply_to"] or b"").decode()
+            replies += [Message(to, record.key, record.value, [("correlation_id", record.key or b"")])] * 2
         await edge.replies.publish(replies)
         return Progress(all_of(records))
 
     edge = place.edge(echo)
     await edge.start()
-    async with RequestClient(place.servers, place.topics.prefix, "caller", PLAINTEXT) as client:
-        answers = await asyncio.gather(
-            *(client.request(place.commands, b"k", b"%d" % number, [("x", b"y")], 20) for number in range(200))
+    replies: list[tuple[str, bytes]] = []
+    all_came = asyncio.Event()
+
+    def on_reply(headers: Mapping[str, str], body: bytes) -> None:
+        replies.append((headers["correlation_id"], body))
+        if len(replies) == 400:
+            all_came.set()
+
+    async with RawCaller(place.servers, place.topics.prefix, "caller", PLAINTEXT, on_reply) as caller:
+        reply_to = [("reply_to", caller.reply_to.encode())]
+        await asyncio.gather(
+            *(caller.publish(place.commands, b"%d" % number, b"%d" % number, reply_to) for number in range(200))
         )
-        assert [body for _, body in answers] == [b"%d" % number for number in range(200)]
-        assert len({headers["correlation_id"] for headers, _ in answers}) == 200
-        named, _ = await client.request(place.commands, b"k", b"1", [("correlation_id", b"mine")], 20)
-        assert named["correlation_id"] == "mine"
-        with pytest.raises(TimeoutError):
-            await client.request(place.commands, b"k", b"ignore me", [], 0.3)
+        await asyncio.wait_for(all_came.wait(), 20)
+        assert sorted(replies) == sorted((str(number), b"%d" % number) for number in range(200) for _ in range(2))
         with pytest.raises(NotPublishedError, match="does not exist"):
-            await client.request("nowhere", b"k", b"v", [], 5)
+            await caller.publish("nowhere", b"k", b"v", reply_to)

@@ -1,7 +1,6 @@
-"""A caller of the workers: publishes requests and finds their replies. For the command line, the demo and tests."""
+"""Publishes records as they are, and hands over every reply: for `catalog verify`, and the traffic of chaos tests."""
 
 import asyncio
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Self
@@ -27,8 +26,8 @@ class NotPublishedError(Exception):
     """A request could not be published; the text says why."""
 
 
-class RequestClient:
-    """An async context manager: makes its reply topic, and reads it from its end. Many requests may wait at once."""
+class RawCaller:
+    """An async context manager: makes its reply topic and reads it. Ids and repetitions are its user's."""
 
     def __init__(
         self,
@@ -36,15 +35,14 @@ class RequestClient:
         prefix: str,
         reply_name: str,
         security: KafkaSecurity,
-        on_reply: Callable[[Mapping[str, str], bytes], None] | None = None,
+        on_reply: Callable[[Mapping[str, str], bytes], None],
     ) -> None:
         """Connect nothing yet. `on_reply` is given every reply that arrives: headers and body."""
         self._on_reply = on_reply
         self.reply_to: Final = Topics(prefix).replies + reply_name
         self._bootstrap_servers = bootstrap_servers
         self._security = security
-        self._client_id = f"catalog-client-{reply_name}"
-        self._waiting: dict[bytes, asyncio.Future[tuple[Mapping[str, str], bytes]]] = {}
+        self._client_id = f"catalog-raw-caller-{reply_name}"
         self._publisher = Publisher(
             partial(PatientProducer, bootstrap_servers, self._client_id, security), self.reply_to, SilentObserver()
         )
@@ -75,26 +73,6 @@ class RequestClient:
         if failed:
             raise NotPublishedError(f"{topic}: {failed[0].reason}")
 
-    async def request(
-        self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes]], timeout_s: float
-    ) -> tuple[Mapping[str, str], bytes]:
-        """Publish a request and return its first reply: headers and body.
-
-        Adds `reply_to`, and a `correlation_id` where none is given. Raise TimeoutError, or as `publish` does.
-        """
-        correlation_id = dict(headers).get("correlation_id") or uuid.uuid4().hex.encode()
-        added = {"reply_to": self.reply_to.encode(), "correlation_id": correlation_id}
-        reply: asyncio.Future[tuple[Mapping[str, str], bytes]] = asyncio.get_running_loop().create_future()
-        self._waiting[correlation_id] = reply
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self.publish(
-                    topic, key, value, [*(header for header in headers if header[0] not in added), *added.items()]
-                )
-                return await reply
-        finally:
-            del self._waiting[correlation_id]
-
     async def _read_from_end(self) -> None:
         self._consumer = consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap_servers,
@@ -124,12 +102,7 @@ class RequestClient:
             backoff.reset()
             for found in fetched.values():
                 for record in found:
-                    headers = dict(record.headers)
-                    if self._on_reply is not None:
-                        self._on_reply(_text(headers), record.value or b"")
-                    waiting = self._waiting.get(headers.get("correlation_id") or record.key or b"")
-                    if waiting is not None and not waiting.done():
-                        waiting.set_result((_text(headers), record.value or b""))
+                    self._on_reply(_text(dict(record.headers)), record.value or b"")
 
     async def _close(self) -> None:
         if self._reading is not None:
