@@ -7,7 +7,8 @@ comes again, is found here, and its stored envelope is sent again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -23,7 +24,7 @@ OutcomeKey = tuple[str, str]
 
 
 class Outcome(NamedTuple):
-    """One row. `envelope` and `content_hmac` are None once erased."""
+    """One row, in the order of its columns. `envelope` and `content_hmac` are None once erased."""
 
     caller: str
     message_id: str
@@ -94,6 +95,8 @@ _ROWS: Final = RowSet(
     },
 )
 
+_OF_ARRAYS: Final = (Outcome._fields.index("subjects"), Outcome._fields.index("cache_keys"))
+
 _PROBE: Final = """
 insert into outcomes (
   caller, message_id, kind, content_hmac, envelope, log_topic, log_partition, log_offset, stamped_at)
@@ -128,24 +131,12 @@ async def store(connection: Connection, outcomes: Sequence[Outcome], deltas: Cou
 
     Raises `UniqueConflictError` when one of them is there already: another worker was first.
     """
-    rows = [
-        (
-            one.caller,
-            one.message_id,
-            one.kind,
-            one.content_hmac,
-            one.envelope,
-            array_text(one.subjects),
-            array_text(one.cache_keys),
-            one.topic,
-            one.partition,
-            one.offset,
-            one.stamped_at,
-        )
-        for one in sorted(outcomes, key=lambda one: (one.caller, one.message_id))
-    ]
+    ordered = sorted(outcomes, key=itemgetter(0, 1))
+    columns: list[Any] = list(zip(*ordered, strict=True))
+    for place in _OF_ARRAYS if columns else ():
+        columns[place] = [array_text(one) if one else "{}" for one in columns[place]]
     counted = deltas.rows() if deltas is not None else ()
-    if await _ROWS.insert_new(connection, rows, (DELTAS, counted)) != len(rows):
+    if await _ROWS.insert_new(connection, columns, (DELTAS, counted)) != len(ordered):
         msg = "an outcome of this batch was stored by another worker"
         raise UniqueConflictError(msg)
 

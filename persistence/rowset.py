@@ -1,7 +1,8 @@
 """Set-based writing: any number of rows of one table in one statement, as arrays that the server unnests."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from itertools import accumulate
+from typing import Final, cast
 
 import orjson
 
@@ -10,6 +11,8 @@ from persistence.engine import Connection
 _AS_TEXT: Final = frozenset({"text", "uuid", "jsonb", "boolean", "integer", "bigint", "date", "timestamptz"})
 """Types whose values JSON and Postgres write alike. An array of them is sent as one text, written in one go; the driver
 asks of each value by itself whether it is an array, too."""
+_BYTES: Final = "bytea"
+"""Values of this type are sent as one, end to end, with where each begins and how long it is: three arguments."""
 
 
 class RowSet:
@@ -22,8 +25,9 @@ class RowSet:
     def __init__(self, table: str, columns: Mapping[str, str], key: Sequence[str] = ("id",)) -> None:
         names = list(columns)
         transport = {name: "text" if kind.endswith("[]") else kind for name, kind in columns.items()}
-        self._are_text = [transport[name] in _AS_TEXT for name in names]
+        self._names = names
         self._kinds = [transport[name] for name in names]
+        self._width = sum(3 if kind == _BYTES else 1 for kind in self._kinds)
         self._listed = ", ".join(names)
         self._values = ", ".join(f"r.{n}::{columns[n]}" if columns[n].endswith("[]") else f"r.{n}" for n in names)
         self._table = table
@@ -34,11 +38,20 @@ class RowSet:
 
     def source(self, first: int) -> str:
         """Write what the rows are taken from, as `r`; their columns are the arguments from $first on."""
-        arrays = ", ".join(
-            f"${place}{'::text' if is_text else ''}::{kind}[]"
-            for place, (kind, is_text) in enumerate(zip(self._kinds, self._are_text, strict=True), first)
-        )
-        return f"unnest({arrays}) as r({self._listed})"
+        arrays, taken, shown, place = [], [], [], first
+        for name, kind in zip(self._names, self._kinds, strict=True):
+            if kind == _BYTES:
+                arrays += [f"${place + 1}::text::integer[]", f"${place + 2}::text::integer[]"]
+                taken += [f"{name}_at", f"{name}_size"]
+                shown.append(f"substring(${place}::bytea from {name}_at for {name}_size) as {name}")
+                place += 3
+            else:
+                arrays.append(f"${place}{'::text' if kind in _AS_TEXT else ''}::{kind}[]")
+                taken.append(name)
+                shown.append(name)
+                place += 1
+        rows = f"unnest({', '.join(arrays)}) as r({', '.join(taken)})"
+        return rows if shown == taken else f"(select {', '.join(shown)} from {rows}) as r"
 
     def inserting(self, first: int) -> str:
         """Write the statement that inserts rows, whose columns are the arguments from $first on."""
@@ -57,19 +70,19 @@ class RowSet:
     async def insert_new(
         self,
         connection: Connection,
-        rows: Sequence[Sequence[object]],
+        columns: Sequence[Sequence[object]],
         beside: "tuple[RowSet, Sequence[Sequence[object]]] | None" = None,
     ) -> int:
-        """Insert the rows that do not conflict with others; returns how many these are.
+        """Insert the rows, given by column, that do not conflict with others; returns how many these are.
 
         `beside` are rows of another table, which meet nobody's: they go in by the same statement.
         """
         other, others = beside or (self, ())
-        if not rows:
+        if not columns or not columns[0]:
             await other.insert(connection, others)
             return 0
-        first = f"with beside as ({other.inserting(len(self._kinds) + 1)}) " if others else ""
-        arguments = [*self.arguments(rows), *(other.arguments(others) if others else ())]
+        first = f"with beside as ({other.inserting(self._width + 1)}) " if others else ""
+        arguments = [*self.array_arguments(columns), *(other.arguments(others) if others else ())]
         tag = await connection.execute(f"{first}{self._insert} on conflict do nothing", *arguments)
         return int(tag.rsplit(" ", 1)[1])
 
@@ -89,7 +102,20 @@ class RowSet:
 
     def array_arguments(self, columns: Iterable[Sequence[object]]) -> list[object]:
         """Return columns as the arguments of a statement."""
-        return [array_text(one) if is_text else one for one, is_text in zip(columns, self._are_text, strict=True)]
+        arguments: list[object] = []
+        for column, kind in zip(columns, self._kinds, strict=True):
+            if kind == _BYTES:
+                arguments += _end_to_end(cast("Sequence[bytes | None]", column))
+            else:
+                arguments.append(array_text(column) if kind in _AS_TEXT else column)
+        return arguments
+
+
+def _end_to_end(values: Sequence[bytes | None]) -> tuple[bytes, str, str]:
+    """Return values as one, and where each begins, from 1, and how long it is; of None no length is known."""
+    sizes = [None if value is None else len(value) for value in values]
+    starts = list(accumulate((size or 0 for size in sizes[:-1]), initial=1))
+    return b"".join(filter(None, values)), array_text(starts), array_text(sizes)
 
 
 def array_text(values: Sequence[object]) -> str:

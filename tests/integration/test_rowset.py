@@ -37,6 +37,28 @@ async def test_any_text_survives(database_url: str, texts: list[str | None]) -> 
         await connection.close()
 
 
+_BYTES = (b"a", None, b"", b"\x00\xff" * 3, b"", None, b"z" * 5_000, b"\\x00")
+
+
+@pytest.mark.parametrize("values", [_BYTES, _BYTES[::-1], (None,), (b"",), (None, b"b"), (b"", None)])
+async def test_any_bytes_survive(database_url: str, values: list[bytes | None]) -> None:
+    """Also those of none, and nulls, beside each other and alone; two columns of them do not meet."""
+    connection = await asyncpg.connect(database_url)
+    rows = RowSet("some_bytes", {"id": "integer", "one": "bytea", "other": "bytea"})
+    try:
+        await connection.execute("create temporary table some_bytes (id integer, one bytea, other bytea)")
+        places = list(range(len(values)))
+        await rows.insert_columns(connection, [places, values, values[::-1]])
+        assert [tuple(row) for row in await connection.fetch("table some_bytes order by id")] == list(
+            zip(places, values, values[::-1], strict=True)
+        )
+        await rows.update(connection, list(zip(places, values[::-1], values, strict=True)))
+        found = await connection.fetch("select one, other from some_bytes order by id")
+        assert [tuple(row) for row in found] == list(zip(values[::-1], values, strict=True))
+    finally:
+        await connection.close()
+
+
 async def test_each_type_arrives_as_it_was(database_url: str) -> None:
     """Rows of every type that a table has, inserted and updated; ends of the calendar, too."""
     connection = await asyncpg.connect(database_url)
@@ -74,7 +96,7 @@ async def test_each_type_arrives_as_it_was(database_url: str) -> None:
         assert (first["day_text"], first["at"], first["hash"]) == ("0001-01-01", moment, b"\x00\\\xff")
         assert ([str(each) for each in first["ids"]], first["names"]) == ([one, two], ["x\ny", 'q"'])
         assert list(second.values())[1:] == [None] * 14
-        assert await rows.insert_new(connection, [full]) == 0
+        assert await rows.insert_new(connection, [[one] for one in full]) == 0
         last = datetime(9999, 12, 31, 23, 59, 59, 999_999, UTC)
         times = RowSet("rows_of_all_types", {name: columns[name] for name in ("id", "day", "at")})
         await times.update(connection, [(one, date(9999, 12, 31), last)])
