@@ -175,7 +175,7 @@ def read_headers(record: RawRecord, topics: Topics) -> Headers:
     layout = _layout_of(names)
     if layout.unreadable is not None:
         raise UnreadableRecord(layout.unreadable)
-    header_bytes = layout.name_bytes + sum(map(len, filter(None, values)))
+    header_bytes = layout.name_bytes + len(b"".join(filter(None, values)))
     ours = layout.ours((*values, _ABSENT))
     message_id, correlation_id, reply_to, authorization, deadline, _, traceparent, tracestate = ours
     own_id, its_id = _printable(message_id), _printable(correlation_id)

@@ -239,7 +239,7 @@ class JsonObject:
         # Canonical JSON escapes nothing but quotes, backslashes and the control characters below U+0020.
         if b"\\" in form or (b"\x7f" in form if form.isascii() else _REFUSED.search(form.decode())):
             _refuse_inside(value)
-        if _FAR_EXPONENT.search(form):  # or a text that looks like one
+        if (b"e+" in form or b"e-" in form) and _FAR_EXPONENT.search(form):  # or a text that looks like one
             _refuse_inside(value)
         return value
 

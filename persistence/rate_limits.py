@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 import orjson
 from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
+from contracts.values import value
 from persistence.redis_client import ON_PRIMARY, create_redis, drop_connections
 
 KEEP_MS: Final = 3_600_000
@@ -32,7 +33,8 @@ _TRY_TIMEOUT_S: Final = 0.5
 """Of one try with all its steps: a server that answers each of them just in time must not hold a batch up longer."""
 
 
-class Charge(NamedTuple):
+@value(frozen=True, slots=True)
+class Charge:
     """A request to be judged: who sent it, when the broker stamped it (ms since the epoch), and where it stands."""
 
     caller: str

@@ -7,7 +7,9 @@ No type of FastStream or aiokafka crosses this line, so that either side is test
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
+
+from contracts.values import value
 
 STAMPED_BY_BROKER: Final = 1
 """Kafka's number of LogAppendTime."""
@@ -98,7 +100,8 @@ class StreamHandler(Protocol):
     async def __call__(self, records: Sequence[Record], custody: Custody) -> None: ...
 
 
-class Message(NamedTuple):
+@value(frozen=True, slots=True)
+class Message:
     """Something to publish. Without a partition the key decides (murmur2, as in Java)."""
 
     topic: str

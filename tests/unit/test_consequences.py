@@ -21,7 +21,7 @@ from workers.fault_points import FaultPoints
 from workers.pipeline.answering import Answering
 from workers.pipeline.consequences import Consequences, Defect, Letter, Queued, consequences_of
 from workers.pipeline.dead_letters import DeadLetters
-from workers.pipeline.delivery import Delivery, Ended
+from workers.pipeline.delivery import Delivery
 from workers.pipeline.ends import Applied, Broken, End, PutAside, Refused, Repeated, Waiting
 from workers.ports import Message, Undeliverable
 
@@ -151,7 +151,7 @@ async def test_what_is_put_aside_is_not_so_twice() -> None:
         delivery = Delivery(Stored(number))
         delivery.headers.reply_to = "catalog.replies.nowhere"
         delivery.come_to(end)
-        batch.append(Ended(delivery, _judged(delivery)))
+        batch.append((delivery, _judged(delivery)))
     assert await answering.answer(batch) == 5
     reasons = [(dict(one.headers)["dlq.offset"], dict(one.headers)["dlq.reason"]) for one in broker.letters]
     assert sorted(reasons, key=str) == [

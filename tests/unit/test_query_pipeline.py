@@ -82,7 +82,7 @@ class Desk:
         self.broker_away -= 1
         if self.broker_away >= 0:
             raise BrokerAwayError("gone")
-        self.published += [one.delivery.record.offset for one in ended]
+        self.published += [delivery.record.offset for delivery, _ in ended]
         return 0
 
     # The edge
@@ -97,7 +97,7 @@ class Desk:
 
     # Who watches
     def decided(self, ended: Sequence[Ended]) -> None:
-        assert all(one.delivery.end is not None for one in ended)
+        assert all(delivery.end is not None for delivery, _ in ended)
 
     def step(self, _: str) -> object:
         return nullcontext()

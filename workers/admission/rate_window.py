@@ -90,7 +90,7 @@ class LocalWindows:
             window = self._windows[charge.caller] = SlidingWindow()
         self._windows.move_to_end(charge.caller)
         before = len(window)
-        wait_ms = window.charge(charge.stamped_at_ms, charge[2:], limit)
+        wait_ms = window.charge(charge.stamped_at_ms, (charge.topic, charge.partition, charge.offset), limit)
         self._remembered += len(window) - before
         while self._remembered > self._max_remembered:
             self._forget_some()

@@ -1,6 +1,7 @@
 """The dead-letter topics as an operator's tool sees them: read, and brought back to the topics that they serve."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Self
@@ -73,7 +74,7 @@ class DeadLetterLog:
         more). Raises `BrokerAwayError`: it may have been published, and may come twice when it is done again.
         """
         if message.partition not in await self._reader.partitions(message.topic):
-            message = message._replace(partition=None)
+            message = replace(message, partition=None)
         if not self._publishes:
             await self._publisher.start()
             self._publishes = True

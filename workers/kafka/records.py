@@ -16,7 +16,7 @@ partition goes on.
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import PartitionRecords
@@ -26,6 +26,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from contracts.codec import UNREADABLE
+from contracts.values import value
 from workers.kafka.allowance import ANY, Allowance, Limits
 from workers.kafka.record_stream import RecordStream
 from workers.kafka.unpacking import DamagedError
@@ -41,7 +42,8 @@ def install() -> None:
     fetcher.PartitionRecords = _PartitionRecords
 
 
-class LogRecord(NamedTuple):
+@value(frozen=True, slots=True)
+class LogRecord:
     """A record as it is handed out: smaller than aiokafka's, and made faster."""
 
     topic: str

@@ -6,7 +6,7 @@ A stage is a type: what it holds was found out by the step before it, and no lat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from contracts.codec import Headers, Request
 from contracts.kinds import Keys, Kind, Payload, Version
@@ -153,13 +153,10 @@ Pending = Admitted | Following
 """What a batch of commands has yet to decide."""
 
 
-class Ended(NamedTuple):
-    """A delivery that has come to its end, with what follows from that."""
-
-    delivery: Delivery
-    consequences: Consequences
+Ended = tuple[Delivery, Consequences]
+"""A delivery that has come to its end, with what follows from that."""
 
 
 def ended(deliveries: Iterable[Delivery]) -> list[Ended]:
     """Return those that have come to their end."""
-    return [Ended(one, one.consequences) for one in deliveries if one.consequences is not None]
+    return [(one, one.consequences) for one in deliveries if one.consequences is not None]

@@ -25,5 +25,5 @@ def progress_of(deliveries: Sequence[Delivery], retry_after_s: float | None) -> 
             continue
         if not delivery.is_recalled:
             decided[position] = delivery.record.offset + 1
-        answered.append(Ended(delivery, consequences))
+        answered.append((delivery, consequences))
     return answered, Progress(decided, retry_after_s)

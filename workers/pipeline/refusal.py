@@ -7,7 +7,6 @@ once a batch.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import NamedTuple
 
 from contracts import messages
 from contracts.errors import (
@@ -113,7 +112,7 @@ class Refusal:
             return ForbiddenError(
                 messages.unauthorized(kind.action, kind.resource), {"required_role": kind.role.value, "kind": kind.name}
             )
-        return _Served(one, kind, version)
+        return one, kind, version
 
     async def _charge(self, asking: Sequence[Identified]) -> None:
         """Refuse those whose callers have asked too often."""
@@ -147,12 +146,8 @@ class Refusal:
         return Admitted(delivery, one.key, one, kind, payload, kind.keys(payload), context)
 
 
-class _Served(NamedTuple):
-    """Somebody who may ask for a version of a kind."""
-
-    asked: Identified
-    kind: Kind
-    version: Version
+_Served = tuple[Identified, Kind, Version]
+"""Somebody who may ask for a version of a kind."""
 
 
 def expire(deliveries: Iterable[Delivery], mark: datetime) -> None:
