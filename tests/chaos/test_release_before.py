@@ -9,10 +9,14 @@ from typing import Any, Final
 import pytest
 
 from tests.benchmarks.sides import BASE, checkout
+from tests.forked import ROOT
 from tests.servers import Servers
 from tests.system import System
 
-pytestmark = pytest.mark.chaos
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs git's history: it has the release before"),
+]
 
 ADA: Final = str(uuid.uuid4())
 TOO_LATE: Final = {"error_code": "BUSINESS_RULE_VIOLATION", "details": {"mnemonic": "BOOK"}}

@@ -350,6 +350,18 @@ def on_roles() -> Iterator[Attack]:
             rule,
             ("set_validation_rules", "update", "Product", "catalog_admin"),
         ),
+        (
+            "a writer takes a product off sale",
+            ["catalog_writer", "catalog_operator"],
+            request("archive_product", {"mnemonic": "PLAIN"}),
+            ("archive_product", "archive", "Product", "catalog_admin"),
+        ),
+        (
+            "a writer puts a product on sale",
+            ["catalog_writer", "catalog_operator"],
+            request("restore_product", {"mnemonic": "PLAIN"}),
+            ("restore_product", "restore", "Product", "catalog_admin"),
+        ),
         ("an operator writes", ["catalog_operator"], creation(), create),
         ("an administrator backfills", ["catalog_admin"], request("start_backfill", {"name": "x"}), backfill),
         ("a writer advances a phase", ["catalog_writer"], request("advance_phase", {}), phase),
