@@ -208,9 +208,10 @@ def test_what_a_command_creates() -> None:
         "catalog": {},
     }
     given = GIVEN.all(command)
-    assert given == expected
+    assert given.keys() == CreateProduct.model_fields.keys()
+    assert {name: given[name] for name in expected} == expected
     given["catalog"]["a"] = 1
-    assert GIVEN.all(command) == expected
+    assert GIVEN.all(command)["catalog"] == {}
 
 
 SAME: Final[Mapping[str, tuple[Mapping[str, object], bool]]] = {
