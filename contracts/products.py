@@ -173,18 +173,19 @@ class DeleteProduct(Payload):
     mnemonic: Mnemonic
 
 
-class ArchiveProduct(Payload):
+class ProductChange(Payload):
+    """Change a product, if it has the version that is expected."""
+
+    mnemonic: Mnemonic
+    expected_version: ExpectedVersion | None = None
+
+
+class ArchiveProduct(ProductChange):
     """Take a product off sale: no order of it is placed any more; all else goes on, and its mnemonic stays taken."""
 
-    mnemonic: Mnemonic
-    expected_version: ExpectedVersion | None = None
 
-
-class RestoreProduct(Payload):
+class RestoreProduct(ProductChange):
     """Put an archived product on sale again."""
-
-    mnemonic: Mnemonic
-    expected_version: ExpectedVersion | None = None
 
 
 class VersionItem(Payload):
@@ -438,11 +439,11 @@ class ProductDataResult:
     rules: Sequence[RuleVerdictResult]
 
 
-def _changes(command: CreateProduct | ArchiveProduct | RestoreProduct) -> Keys:
+def _changes(command: CreateProduct | ProductChange) -> Keys:
     return Keys(products=(command.mnemonic,))
 
 
-def _updates(command: UpdateProduct) -> Keys:
+def _grows(command: UpdateProduct | ProductChange) -> Keys:
     return Keys(products=(command.mnemonic,), products_sized=(command.mnemonic,))
 
 
@@ -554,7 +555,7 @@ COMMANDS = (
         reply=updated(RESOURCE, MNEMONIC, replace(_BANKING, overview="Accounts and payments since 2016", version=2)),
         errors=(InvalidProductCodeError, ProductNotFoundError, VersionConflictError, BusinessRuleViolationError),
         needs=("create_product",),
-        keys=_updates,
+        keys=_grows,
     ),
     Kind(
         name="delete_product",

@@ -1,6 +1,6 @@
 """Create, update, archive, delete and import products; their versions and rules."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from contracts.products import (
     DeleteProduct,
     EndProductVersion,
     ImportProducts,
+    ProductChange,
     RefusedRow,
     RestoreProduct,
     SetValidationRules,
@@ -74,35 +75,39 @@ async def create_product(command: CreateProduct, uow: UnitOfWork, context: Conte
     return Success(created(RESOURCE, product.mnemonic, product_result(product)))
 
 
+Changes = Callable[[Product], Mapping[str, Any] | Failure]
+"""Says which fields of a product are changed, and to what; or why they cannot be."""
+
+
 async def update_product(command: UpdateProduct, uow: UnitOfWork, context: Context) -> Result:
     """200; 404; 409 for another version; 400 beyond the size of a product; neutral when there is nothing to change."""
-    product = await _find(command, uow)
-    if isinstance(product, Failure):
-        return product
-    given = _FIELDS.set(command)
-    if are_same(product, given):
-        return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
-    changed = _touched(product, context, **given)
-    size = await uow.products.size_of(product)
-    await uow.products.save(changed)
-    return await _unless_too_large(
-        product, size, changed, uow, Success(updated(RESOURCE, product.mnemonic, product_result(changed)))
-    )
+    return await _change(command, uow, context, lambda _: _FIELDS.set(command), grows=True)
 
 
-async def _find(command: UpdateProduct | ArchiveProduct | RestoreProduct, uow: UnitOfWork) -> Product | Failure:
-    """Find the product that a command names, if it has the version that the command expects."""
+async def _change(
+    command: UpdateProduct | ProductChange, uow: UnitOfWork, context: Context, changes: Changes, *, grows: bool = False
+) -> Result:
+    """Change a product, as 404, 409 and neutral have it; what it `grows` by is bounded, and has to be declared."""
     product = await uow.products.find(command.mnemonic)
     if product is None:
         return Failure(product_not_found(command.mnemonic))
-    if command.expected_version in {None, product.version}:
-        return product
-    return Failure(
-        VersionConflictError(
-            f"{RESOURCE} '{product.mnemonic}' has another version",
-            {"expected_version": command.expected_version, "current_version": product.version},
+    if command.expected_version not in {None, product.version}:
+        return Failure(
+            VersionConflictError(
+                f"{RESOURCE} '{product.mnemonic}' has another version",
+                {"expected_version": command.expected_version, "current_version": product.version},
+            )
         )
-    )
+    given = changes(product)
+    if isinstance(given, Failure):
+        return given
+    if are_same(product, given):
+        return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
+    changed = _touched(product, context, **given)
+    size = await uow.products.size_of(product) if grows else 0
+    await uow.products.save(changed)
+    done = Success(updated(RESOURCE, product.mnemonic, product_result(changed)))
+    return await _unless_too_large(product, size, changed, uow, done) if grows else done
 
 
 async def _unless_too_large(
@@ -136,25 +141,12 @@ async def delete_product(command: DeleteProduct, uow: UnitOfWork, _: Context) ->
 
 async def archive_product(command: ArchiveProduct, uow: UnitOfWork, context: Context) -> Result:
     """200, from the broker's time on; 404; 409 for another version; neutral when it is archived already."""
-    return await _archive(command, uow, context, archives=True)
+    return await _change(command, uow, context, lambda product: {"archived_at": product.archived_at or context.now})
 
 
 async def restore_product(command: RestoreProduct, uow: UnitOfWork, context: Context) -> Result:
     """200; 404; 409 for another version; neutral when it is not archived."""
-    return await _archive(command, uow, context, archives=False)
-
-
-async def _archive(
-    command: ArchiveProduct | RestoreProduct, uow: UnitOfWork, context: Context, *, archives: bool
-) -> Result:
-    product = await _find(command, uow)
-    if isinstance(product, Failure):
-        return product
-    if archives == (product.archived_at is not None):
-        return Success(unchanged(RESOURCE, product.mnemonic, product_result(product)))
-    changed = _touched(product, context, archived_at=context.now if archives else None)
-    await uow.products.save(changed)
-    return Success(updated(RESOURCE, product.mnemonic, product_result(changed)))
+    return await _change(command, uow, context, lambda _: {"archived_at": None})
 
 
 async def add_product_version(command: AddProductVersion, uow: UnitOfWork, context: Context) -> Result:
