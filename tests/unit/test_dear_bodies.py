@@ -60,14 +60,26 @@ REFUSED: Final = {
 }
 
 
+_turns_s: Final[list[float]] = []
+"""What turns took in this process."""
+
+
 def cost(work: Callable[[], object]) -> float:
-    """Measure the processor time of a piece of work, in turns: the least of each, taken by turns.
+    """Measure the processor time of a piece of work, in turns: the least of each.
 
     What the machine's neighbours cost comes and goes, and would otherwise meet one side only; what the work costs is
-    there each time.
+    there each time: once is enough where it is a short piece beside the least of all turns, those of this moment among
+    them. If it is none, both are measured again, by turns.
     """
-    pairs = [(_time(work), _time(lambda: json.loads(TURN))) for _ in range(9)]
+    _turns_s.extend(_time(_take_a_turn) for _ in range(3))
+    if (once := _time(work) / min(_turns_s)) < PIECE:
+        return once
+    pairs = [(_time(work), _time(_take_a_turn)) for _ in range(9)]
     return min(work_s for work_s, _ in pairs) / min(turn_s for _, turn_s in pairs)
+
+
+def _take_a_turn() -> None:
+    json.loads(TURN)
 
 
 def _time(work: Callable[[], object]) -> float:
