@@ -59,13 +59,13 @@ Attributes = Annotated[dict[str, object], JsonObject(2 * 1024)]
 """What an order's line, or an item of a product's version, says of itself."""
 
 
-def since(version: str) -> Any:  # noqa: ANN401 - as pydantic's `Field`
-    """Say of a result's field since which version of the contract there is one.
+def since(version: str, what: str) -> Any:  # noqa: ANN401 - as pydantic's `Field`
+    """Say of a result's field what it is, and since which version of the contract there is one.
 
     An outcome that was stored before is repeated as it was, and workers of the release before answer as they do: so it
     is not required of an answer.
     """
-    told = f"Absent where a release before version {version} of the contract made the answer"
+    told = f"{what}. Absent where a release before version {version} of the contract made the answer"
     return Field(description=told, json_schema_extra={"x-since": version})
 
 

@@ -338,10 +338,7 @@ class ValidateProductData(Payload):
 
 @value(frozen=True)
 class ProductResult:
-    """A product as every envelope shows it. `version` counts up with each change, also of its versions and rules.
-
-    `archived_at`: since when no order of it is placed; null unless it is archived.
-    """
+    """A product as every envelope shows it. `version` counts up with each change, also of its versions and rules."""
 
     id: str
     mnemonic: str
@@ -352,7 +349,7 @@ class ProductResult:
     version: int
     created_at: datetime
     updated_at: datetime
-    archived_at: Annotated[datetime | None, since("1.1.0")]
+    archived_at: Annotated[datetime | None, since("1.1.0", "Since when it is not sold; null: it is sold")]
     catalog: dict[str, object]
 
 

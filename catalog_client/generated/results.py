@@ -152,7 +152,7 @@ class CustomerAnalyticsResult:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductResult:
     """A product as every envelope shows it. `version` counts up with each change, also of its versions and
-    rules. `archived_at`: since when no order of it is placed; null unless it is archived.
+    rules.
     """
 
     id: str
@@ -166,7 +166,9 @@ class ProductResult:
     updated_at: datetime
     catalog: Mapping[str, Any]
     archived_at: datetime | None = None
-    """Absent where a release before version 1.1.0 of the contract made the answer."""
+    """Since when it is not sold; null: it is sold. Absent where a release before version 1.1.0 of the contract
+    made the answer.
+    """
 
     @classmethod
     def read(cls, data: Any) -> Self:
@@ -310,7 +312,9 @@ class ProductDetailResult:
     catalog: Mapping[str, Any]
     versions: tuple[ProductVersionResult, ...]
     archived_at: datetime | None = None
-    """Absent where a release before version 1.1.0 of the contract made the answer."""
+    """Since when it is not sold; null: it is sold. Absent where a release before version 1.1.0 of the contract
+    made the answer.
+    """
 
     @classmethod
     def read(cls, data: Any) -> Self:
