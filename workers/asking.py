@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from catalog_client import SASL, TLS, CatalogClient, Envelope, NotConnected, NotSent, Refused, UnreadableReply
 from contracts.topics import Topics
-from workers import bootstrap
+from workers.deployment import kafka_security, mint_token
 from workers.kafka.connection import KafkaAccessError
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topics import TopicAdmin
@@ -58,7 +58,7 @@ class Desk:
         caller = asking.caller
 
         def token() -> str:
-            return caller.token or bootstrap.mint_token(self._settings, caller.sub, caller.roles, _TOKEN_LIVES)
+            return caller.token or mint_token(self._settings, caller.sub, caller.roles, _TOKEN_LIVES)
 
         try:
             reply = await self._catalog.call(
@@ -84,7 +84,7 @@ async def asking_desk(settings: Settings) -> AsyncIterator[Desk]:
 
     Raise KafkaAccessError when it refuses us.
     """
-    kafka, security = settings.kafka, bootstrap.kafka_security(settings)
+    kafka, security = settings.kafka, kafka_security(settings)
     reply_topic = Topics(kafka.topic_prefix).replies + _REPLY_NAME
     async with TopicAdmin(kafka.bootstrap_servers, security, f"catalog-client-{_REPLY_NAME}") as admin:
         await admin.create_reply_topic(reply_topic)

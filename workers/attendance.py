@@ -18,8 +18,9 @@ import uvloop
 from persistence.address import NotConnectedError, read_address
 from persistence.causes import cause_of
 from persistence.faults import Fault, fault_of, sqlstate_of
-from workers import bootstrap
+from workers import deployment
 from workers.kafka.connection import any_broker_answers, broken_by_kafka
+from workers.operator_error import OperatorError
 from workers.ports import BrokerAwayError
 from workers.settings import Settings
 
@@ -33,7 +34,7 @@ _AWAY: Final = frozenset({"08", "53", "57"})
 T = TypeVar("T")
 
 
-class ServerAwayError(Exception):
+class ServerAwayError(OperatorError):
     """A server cannot be used; the text says which and why, in one line."""
 
 
@@ -63,12 +64,11 @@ def run_attended(
     bound_s = settings.process.wait_timeout_s if give_up_s is None else give_up_s
     try:
         return uvloop.run(attended(servers, work, bound_s if wait_first else None, _say))
-    except BrokerAwayError as error:
-        raise ServerAwayError(str(error)) from error
     except Exception as error:
-        if told := _plain(error):
-            raise ServerAwayError(told) from error
-        raise
+        told = mended_by_operator(error)
+        if told is None or told is error:
+            raise
+        raise told from error
 
 
 async def attended(
@@ -154,7 +154,7 @@ def _say(text: str) -> None:
 
 
 def _kafka(settings: Settings) -> Server:
-    kafka, security = settings.kafka, bootstrap.kafka_security(settings)
+    kafka, security = settings.kafka, deployment.kafka_security(settings)
 
     async def why_away() -> str | None:
         return await any_broker_answers(kafka.bootstrap_servers, security, "catalog-look")
@@ -182,16 +182,22 @@ def _database(settings: Settings) -> Server:
     return Server(f"PostgreSQL at {places}", why_away)
 
 
-def _plain(error: Exception) -> str | None:
-    """Say in a line what an operator can mend; None for a defect of ours."""
+def mended_by_operator(error: Exception) -> OperatorError | None:
+    """Return what a server did as an operator's error; None for a defect of ours."""
+    if isinstance(error, OperatorError):
+        return error
+    if isinstance(error, BrokerAwayError):
+        return ServerAwayError(str(error))
     if told := broken_by_kafka(error):
-        return told
+        return ServerAwayError(told)
     if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
         return None
     match fault_of(error):
         case Fault.DEFECT:
             return None
         case Fault.SCHEMA_MOVED:
-            return f"the database lacks a table or a column: run `catalog migrate` ({cause_of(error)})"
+            return ServerAwayError(
+                f"the database lacks a table or a column ({cause_of(error)})", hint="`catalog migrate`"
+            )
         case _:
-            return f"the database cannot be used: {cause_of(error)}"
+            return ServerAwayError(f"the database cannot be used: {cause_of(error)}")

@@ -3,22 +3,16 @@
 import asyncio
 import os
 import platform
-import signal
 import time
-import urllib.error
-import urllib.request
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import structlog
-from pydantic import SecretStr
 from starlette.routing import Route
-from uuid_utils import uuid7
 
 from contracts.asyncapi import Deployment
 from contracts.registry import KINDS
@@ -26,14 +20,12 @@ from contracts.topics import Topics
 from handlers.commands import COMMANDS, PREPARATIONS
 from handlers.queries import AT_ONCE, INSTEAD, LOOK_UPS, QUERIES
 from handlers.rules import RuleBook
-from migrations import runner
 from persistence import phases
 from persistence.address import Address, read_address
-from persistence.backfill.definition import DefinitionError, load_definitions
+from persistence.backfill.definition import load_definitions
 from persistence.backfill.signals import Signal
 from persistence.cache import RedisCache
 from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine
-from persistence.key_fingerprints import KeyPair
 from persistence.log_positions import DecidedBefore, rewinds
 from persistence.look_up import look_up_s
 from persistence.outcomes import probe
@@ -43,11 +35,7 @@ from persistence.rate_limits import RedisWindows
 from persistence.readers import TableReaders
 from persistence.redis_client import create_redis
 from persistence.replica import has_replayed
-from persistence.seed import SeedError, SeedSizes
-from persistence.sessions import unfit_because
 from workers import worker
-from workers.admission.identity import Verifier
-from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey, mint
 from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
 from workers.backfill.control import BackfillControl
@@ -57,18 +45,30 @@ from workers.backfill.worker import run_backfill_worker as work_on_backfills
 from workers.backfill.workplace import APPLICATION_NAME, RELEASED, BackfillWorkerConfig
 from workers.background import beat, clear_cache_later, fold_differences, grant_wishes
 from workers.checks import StartRefusedError, check_database, check_keys, warn, when_there, why_unusable
-from workers.contract.errors import ContractError
+from workers.command_line.mendable import mendable
 from workers.contract.site import contract_routes
-from workers.dlq.errors import DeskError
-from workers.doctor.errors import DoctorError
+from workers.deployment import (
+    Role,
+    connections_of,
+    engine_of,
+    group_id,
+    kafka_security,
+    key_of,
+    key_or_none,
+    keys_of,
+    new_id,
+    primary_address,
+    replays_of,
+    secret_of,
+    too_few_connections,
+    verifier_of,
+)
 from workers.fault_points import FaultPoints
 from workers.health import Vitals, health_app
-from workers.kafka.connection import KafkaAccessError
 from workers.kafka.edge import KafkaEdge
 from workers.kafka.raw_caller import NotPublishedError, RawCaller
 from workers.kafka.recall import Recall
-from workers.kafka.security import KafkaSecurity, SecurityConfigError
-from workers.kafka.topics import DEAD_LETTER_BYTES, TopicAdmin
+from workers.kafka.topics import DEAD_LETTER_BYTES
 from workers.liveness import Presence, stuck_because, until_stuck
 from workers.outcome_erasure import OutcomeErasure
 from workers.outcome_purge import OutcomePurge
@@ -83,167 +83,22 @@ from workers.pipeline.patience import Patience
 from workers.pipeline.places import Places
 from workers.pipeline.queries import QueryPipeline, Source
 from workers.pipeline.refusal import Refusal
-from workers.pipeline.replays import Replays
 from workers.pipeline.served import unserved_because
-from workers.ports import BrokerAwayError, Position
-from workers.seed import seed_with_progress
+from workers.ports import Position
 from workers.settings import Settings
 from workers.telemetry import logs
 from workers.telemetry.dead_letters import CountedDeadLetters
 from workers.telemetry.metrics import Metrics
 from workers.telemetry.shared_windows import WatchedWindows
 from workers.telemetry.watching import Watching
-from workers.verify.run import Account, Plan, Verification
 
-OPERATOR_ERRORS: Final = (
-    worker.PortTakenError,
-    StartRefusedError,
-    KafkaAccessError,
-    SecurityConfigError,
-    KeySourceError,
-    SeedError,
-    runner.MigrationError,
-    DefinitionError,
-    DeskError,
-    DoctorError,
-    ContractError,
-)
-"""What an operator can mend; each says so in one line."""
-
-Role = Literal["commands", "queries"]
-
-LEAST_FOR_QUERIES: Final = 3
-"""Connections of a worker that answers queries: for what may take long, for look-ups by key, and for the look-up that
-tells whether the database is slow."""
 MOST_LOOK_UPS: Final = 8
 """Statements for look-ups by key at once: each answers many, and may have many megabytes in hand."""
 
 _log = structlog.get_logger(__name__)
 
 
-def new_id() -> str:
-    """Make a UUID of version 7: its order is that of its making, so that indexes grow at one end."""
-    return str(uuid7())
-
-
 # Parts -------------------------------------------------------------------------------------------------------------
-def _secret(value: SecretStr | None) -> str | None:
-    return value.get_secret_value() if value is not None else None
-
-
-def _key(value: SecretStr) -> bytes:
-    return value.get_secret_value().encode()
-
-
-def _key_or_none(value: SecretStr | None) -> bytes | None:
-    return _key(value) if value is not None else None
-
-
-def kafka_security(settings: Settings) -> KafkaSecurity:
-    """Say how to talk to Kafka."""
-    kafka = settings.kafka
-    return KafkaSecurity(
-        kafka.security_protocol,
-        kafka.sasl_mechanism if kafka.security_protocol.startswith("SASL") else None,
-        kafka.username,
-        _secret(kafka.password),
-        str(kafka.cafile) if kafka.cafile else None,
-        str(kafka.certfile) if kafka.certfile else None,
-        str(kafka.keyfile) if kafka.keyfile else None,
-        _secret(kafka.keyfile_password),
-        kafka.token_provider,
-    )
-
-
-def engine_of(settings: Settings, application_name: str, *, reading: bool = False, for_queries: bool = False) -> Engine:
-    """Make a pool: to the primary, or (`reading`) to the replica where one is set; `for_queries`, its reads bounded."""
-    database = settings.database
-    url = (database.read_url if reading else None) or database.url
-    pool = PoolSettings(
-        database.pool_size,
-        connections_of(settings, for_queries=for_queries) - database.pool_size,
-        database.pre_ping,
-        database.recycle_s,
-        database.echo,
-    )
-    return create_engine(url.get_secret_value(), pool, application_name, for_queries=for_queries)
-
-
-def connections_of(settings: Settings, *, for_queries: bool) -> int:
-    """Say how many connections a pool may have."""
-    return max(settings.database.pool_size + settings.database.max_overflow, LEAST_FOR_QUERIES if for_queries else 1)
-
-
-def too_few_connections(settings: Settings) -> str | None:
-    """Say why the lanes of a command worker would wait for each other's connections; None where they need not."""
-    lanes, connections = settings.kafka.command_lanes, connections_of(settings, for_queries=False)
-    if connections >= lanes:
-        return None
-    return (
-        f"COMMAND_LANES is {lanes}, and each lane has a transaction of its own: the pool has {connections}"
-        " (DB_POOL_SIZE and DB_MAX_OVERFLOW together); raise it, or lower COMMAND_LANES"
-    )
-
-
-def primary_address(settings: Settings) -> Address:
-    """Say where the primary is."""
-    return read_address(settings.database.url.get_secret_value())
-
-
-def verifier_of(settings: Settings) -> Verifier:
-    """Say how callers prove who they are."""
-    jwt = settings.jwt
-    public: list[PublicKey] = []
-    if jwt.public_key is not None:
-        public.append(PublicKey(jwt.public_key.get_secret_value().encode(), jwt.public_key_kid))
-    if jwt.public_key_file is not None:
-        try:
-            public.append(PublicKey(jwt.public_key_file.read_bytes(), jwt.public_key_kid))
-        except OSError as error:
-            msg = f"JWT_PUBLIC_KEY_FILE cannot be read: {error.strerror}"
-            raise StartRefusedError(msg) from None
-    secret = _secret(jwt.secret)
-    source = KeySource(
-        secret=secret.encode() if secret is not None else None,
-        secret_kid=jwt.secret_kid,
-        public_keys=public,
-        jwks_file=jwt.jwks_file,
-    )
-    keyring = Keyring(source, time.monotonic, lambda reason: _log.warning("jwks_unreadable", reason=reason))
-    return Verifier(keyring, issuer=jwt.issuer, audience=jwt.audience, leeway_s=jwt.leeway_s)
-
-
-def group_id(topics: Topics, role: Role) -> str:
-    """Name the consumer group of the workers of one kind."""
-    return f"{topics.prefix}.{role}"
-
-
-def replays_of(settings: Settings) -> Replays:
-    """Say which dead letters are believed when they come back."""
-    secrets = settings.secrets
-    return Replays(
-        _key(secrets.dlq_signing_key),
-        _key_or_none(secrets.dlq_operator_key),
-        _key_or_none(secrets.dlq_signing_key_previous),
-        _key_or_none(secrets.dlq_operator_key_previous),
-    )
-
-
-def keys_of(settings: Settings) -> list[KeyPair]:
-    """Name the keys that all workers of a database share."""
-    secrets = settings.secrets
-    pairs = {
-        "OUTCOME_HMAC_KEY": (secrets.outcome_hmac_key, secrets.outcome_hmac_key_previous),
-        "DLQ_SIGNING_KEY": (secrets.dlq_signing_key, secrets.dlq_signing_key_previous),
-        "DLQ_OPERATOR_KEY": (secrets.dlq_operator_key, secrets.dlq_operator_key_previous),
-    }
-    return [
-        KeyPair(name, _key(first), _key_or_none(previous))
-        for name, (first, previous) in pairs.items()
-        if first is not None
-    ]
-
-
 def steering() -> Callable[[Connection], BackfillControl]:
     """Say what steers backfills over a connection; raises `DefinitionError` for a definition that cannot be loaded."""
     definitions = load_definitions(RELEASED)
@@ -259,7 +114,7 @@ def contract_of(settings: Settings) -> Sequence[Route]:
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Parts:
     """What both kinds of workers are made of."""
 
@@ -328,7 +183,7 @@ def _parts(settings: Settings, role: Role) -> Parts:
         fault_points=fault_points,
     )
     reply_topics = ReplyTopics(settings.domain.reply_topics, topics.prefix)
-    redis_url = _secret(settings.redis.url)
+    redis_url = secret_of(settings.redis.url)
     rate_limit = RateLimit(
         WatchedWindows(RedisWindows(redis_url, topics.prefix), watching) if redis_url is not None else None,
         limit=settings.rate.requests,
@@ -342,10 +197,10 @@ def _parts(settings: Settings, role: Role) -> Parts:
         KINDS,
         verifier_of(settings),
         reply_topics,
-        _key(settings.secrets.outcome_hmac_key),
+        key_of(settings.secrets.outcome_hmac_key),
         needs_answer=role == "queries",
         replays=replays_of(settings),
-        previous_hmac_key=_key_or_none(settings.secrets.outcome_hmac_key_previous),
+        previous_hmac_key=key_or_none(settings.secrets.outcome_hmac_key_previous),
         lanes=lanes,
     )
     primary = engine_of(settings, name, for_queries=role == "queries")
@@ -366,22 +221,22 @@ def _parts(settings: Settings, role: Role) -> Parts:
     metrics.pool_in_use.labels("primary").set_function(partial(connections_in_use, primary))
     metrics.pool_limit.labels("primary").set(connections_of(settings, for_queries=role == "queries"))
     return Parts(
-        settings,
-        role,
-        name,
-        topics,
-        metrics,
-        watching,
-        primary,
-        edge,
-        intake,
-        refusal,
-        answering,
-        rate_limit,
-        fault_points,
-        cache,
-        RuleBook(caching=settings.domain.validation_caching),
-        decided_before,
+        settings=settings,
+        role=role,
+        name=name,
+        topics=topics,
+        metrics=metrics,
+        watching=watching,
+        primary=primary,
+        edge=edge,
+        intake=intake,
+        refusal=refusal,
+        answering=answering,
+        rate_limit=rate_limit,
+        fault_points=fault_points,
+        cache=cache,
+        rule_book=RuleBook(caching=settings.domain.validation_caching),
+        decided_before=decided_before,
     )
 
 
@@ -475,8 +330,8 @@ async def run_command_worker(settings: Settings) -> int:
         parts.primary,
         parts.topics.commands,
         frozenset(settings.domain.park_behind_defects),
-        _key(settings.secrets.outcome_hmac_key),
-        _key_or_none(settings.secrets.outcome_hmac_key_previous),
+        key_of(settings.secrets.outcome_hmac_key),
+        key_or_none(settings.secrets.outcome_hmac_key_previous),
         Recall(settings.kafka.bootstrap_servers, kafka_security(settings), parts.topics.commands),
     )
     parts.edge.handle_by(
@@ -591,7 +446,7 @@ async def run_backfill_worker(settings: Settings) -> int:
         assert work is not None  # noqa: S101 - `start` came first
         await asyncio.wait({work})
         error = work.exception()
-        if isinstance(error, OPERATOR_ERRORS):
+        if error is not None and mendable(error) is not None:
             raise error
         return f"the backfill worker ended: {error!r}"
 
@@ -622,107 +477,3 @@ async def run_backfill_worker(settings: Settings) -> int:
         ),
         _announce(settings),
     )
-
-
-# Setting up --------------------------------------------------------------------------------------------------------
-async def create_topics(settings: Settings) -> list[str]:
-    """Create the topics; one readable line for each."""
-    kafka = settings.kafka
-    async with TopicAdmin(kafka.bootstrap_servers, kafka_security(settings)) as admin:
-        reports = await admin.create_topics(
-            Topics(kafka.topic_prefix),
-            partitions=kafka.partitions,
-            replication_factor=kafka.replication_factor,
-            min_insync_replicas=kafka.min_insync_replicas,
-        )
-    return [str(report) for report in reports]
-
-
-async def seed(settings: Settings, sizes: SeedSizes) -> None:
-    """Load a believable data set, with a progress bar."""
-    engine = engine_of(settings, "catalog-seed")
-    try:
-        await seed_with_progress(engine, sizes, datetime.now(UTC))
-    finally:
-        await engine.dispose()
-
-
-async def migrate(settings: Settings) -> list[str]:
-    """Bring the schema up to date; the revisions that were applied."""
-    address = primary_address(settings)
-    return await runner.upgrade(address.arguments("catalog-migrations"), unfit_because=partial(unfit_because, address))
-
-
-# Tokens and loads ----------------------------------------------------------------------------------------------------
-def mint_token(settings: Settings, sub: str, roles: Sequence[str], lifetime: timedelta) -> str:
-    """Make a development token; raises `StartRefusedError` without a JWT_SECRET."""
-    secret = _secret(settings.jwt.secret)
-    if secret is None:
-        msg = "JWT_SECRET is not set: tokens come from your identity provider; give one by --token"
-        raise StartRefusedError(msg)
-    return mint(
-        secret.encode(),
-        sub,
-        roles,
-        lifetime,
-        issued_at=datetime.now(UTC),
-        kid=settings.jwt.secret_kid,
-        issuer=settings.jwt.issuer,
-        audience=settings.jwt.audience,
-    )
-
-
-class _Publishing:
-    """Publishes for `catalog verify`; replies come to the client's own topic."""
-
-    def __init__(self, requests: RawCaller, topics: Topics) -> None:
-        self._requests = requests
-        self._topics = topics
-
-    async def publish(self, side: str, key: str, body: bytes, headers: Sequence[tuple[str, bytes]]) -> None:
-        topic = self._topics.commands if side == "commands" else self._topics.queries
-        try:
-            await self._requests.publish(
-                topic, key.encode(), body, [*headers, ("reply_to", self._requests.reply_to.encode())]
-            )
-        except NotPublishedError as error:  # a request topic that takes nothing for a while is an outage, too
-            raise BrokerAwayError(str(error)) from error
-
-
-async def verify(settings: Settings, plan: Plan) -> Account:
-    """Publish a load, read every reply, account for each send."""
-    kafka = settings.kafka
-    tokens: dict[tuple[str, tuple[str, ...]], str] = {}
-
-    def token(sub: str, roles: tuple[str, ...]) -> str:
-        if (sub, roles) not in tokens:
-            tokens[sub, roles] = mint_token(settings, sub, roles, timedelta(hours=12))
-        return tokens[sub, roles]
-
-    verification: Verification | None = None
-
-    def on_reply(headers: Mapping[str, str], body: bytes) -> None:
-        if verification is not None:
-            verification.on_reply(headers, body)
-
-    security, name = kafka_security(settings), f"verify-{uuid.uuid4().hex[:8]}"
-    async with RawCaller(kafka.bootstrap_servers, kafka.topic_prefix, name, security, on_reply) as requests:
-        verification = Verification(_Publishing(requests, Topics(kafka.topic_prefix)), token, plan)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, verification.stop)
-        return await verification()
-
-
-def is_ready(url: str) -> bool:
-    """Ask a worker's health server whether it is ready."""
-    try:
-        with urllib.request.urlopen(f"{url}/ready", timeout=2) as answer:  # noqa: S310 - our own address
-            return bool(answer.status == 200)  # noqa: PLR2004
-    except (urllib.error.URLError, OSError):
-        return False
-
-
-def effective(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Go through the settings in force, by the names of their variables; secrets are masked."""
-    for group in (getattr(settings, name) for name in settings.__dataclass_fields__):
-        for name, field in type(group).model_fields.items():
-            yield str(field.alias), str(getattr(group, name))

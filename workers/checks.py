@@ -14,6 +14,7 @@ from persistence.faults import Fault, fault_of, sqlstate_of
 from persistence.key_fingerprints import KeyPair, strange_keys
 from persistence.role_rights import excess_rights
 from persistence.sessions import unfit_because
+from workers.operator_error import OperatorError
 from workers.pipeline.patience import Patience
 from workers.settings import Settings
 
@@ -44,7 +45,7 @@ READY_TIMEOUT_S: Final = 2.0
 """What a probe waits for the database's answer; probes themselves give up after a few seconds."""
 
 
-class StartRefusedError(Exception):
+class StartRefusedError(OperatorError):
     """Something is set up wrongly; the text says what, and the remedy, in one line."""
 
 
@@ -70,8 +71,8 @@ async def check_database(engine: Engine, address: Address) -> None:
         msg = f"synchronous_commit is {durability}: set it to on, or an answered command could be lost in a crash"
         raise StartRefusedError(msg)
     if table is None:
-        msg = "the database has no schema: run `catalog migrate`"
-        raise StartRefusedError(msg)
+        msg = "the database has no schema"
+        raise StartRefusedError(msg, hint="`catalog migrate`")
     if not may_write:
         raise StartRefusedError(f"Postgres refuses DATABASE_URL: {_ACCESS['42501']}")
 
@@ -162,8 +163,8 @@ async def when_there(ask: Callable[[], Awaitable[T]]) -> T:
             if refused := _refusal(error):
                 raise StartRefusedError(refused) from None
             if fault_of(error) is Fault.SCHEMA_MOVED:
-                msg = "the database has an older schema: run `catalog migrate`"
-                raise StartRefusedError(msg) from None
+                msg = "the database has an older schema"
+                raise StartRefusedError(msg, hint="`catalog migrate`") from None
             if fault_of(error) is Fault.DEFECT:
                 raise
             wait = patience.database_away()

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 import uuid
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +20,12 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
-from workers import bootstrap
 from workers.asking import Asking, Caller, Desk, asking_desk
 from workers.checks import StartRefusedError
 from workers.demo_change import Demonstration, DemonstrationError, prepare
+from workers.deployment import engine_of
 from workers.scenario import Seen, Step, problem, scenario
+from workers.setting_up import create_topics, migrate
 from workers.settings import Settings
 from workers.stack.embedded import EmbeddedStack
 from workers.stack.errors import StackError
@@ -155,7 +158,7 @@ def _the_only_one(state: Path) -> Iterator[None]:
             pid = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
             raise StackError(
                 f"another one runs in {state} (pid {pid}): use it from another terminal, end it by Ctrl-C there, "
-                "or give this one a folder of its own: catalog demo --state FOLDER"
+                "or give this one a folder of its own: `catalog demo --state FOLDER`"
             )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
@@ -166,8 +169,8 @@ def _the_only_one(state: Path) -> Iterator[None]:
 
 async def _set_up(settings: Settings, products: int) -> bool:
     """Make everything that is needed; says whether the catalogue's change can be shown."""
-    await asyncio.gather(bootstrap.create_topics(settings), bootstrap.migrate(settings))
-    engine = bootstrap.engine_of(settings, "catalog-demo")
+    await asyncio.gather(create_topics(settings), migrate(settings))
+    engine = engine_of(settings, "catalog-demo")
     try:
         return await prepare(engine, products)
     finally:
@@ -212,7 +215,7 @@ def _wait_until_ready(processes: list[_Process]) -> dict[str, str]:
     end = time.monotonic() + READY_TIMEOUT_S
     urls = {}
     for one in processes:
-        while not (one.url_file.exists() and bootstrap.is_ready(one.url_file.read_text().strip())):
+        while not (one.url_file.exists() and _is_ready(one.url_file.read_text().strip())):
             if why := one.end():
                 raise _WorkerEndedError(why)
             if time.monotonic() > end:
@@ -316,3 +319,12 @@ def _watch(processes: list[_Process]) -> None:
     while True:
         _look(processes)
         time.sleep(_LOOK_EVERY_S)
+
+
+def _is_ready(url: str) -> bool:
+    """Ask a worker's health server whether it is ready."""
+    try:
+        with urllib.request.urlopen(f"{url}/ready", timeout=2) as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)  # noqa: PLR2004
+    except (urllib.error.URLError, OSError):
+        return False

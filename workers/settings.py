@@ -22,6 +22,7 @@ from persistence.backfill.signals import Signal
 from persistence.redis_client import RedisUrlError, check_redis_url
 from workers.admission.keys import Keyring, KeySource, KeySourceError, PublicKey
 from workers.admission.reply_topics import ReplyTopics
+from workers.operator_error import OperatorError
 
 Environment = Literal["development", "staging", "production"]
 
@@ -286,13 +287,24 @@ class Settings:
             raise SettingsError([f"{name}: {reason}" for name, reason in errors.items()])
         return settings
 
+    def effective(self) -> Iterator[tuple[str, str]]:
+        """Go through the settings in force, by the names of their variables; secrets are masked."""
+        for group in (getattr(self, name) for name in self.__dataclass_fields__):
+            for name, field in type(group).model_fields.items():
+                yield str(field.alias), str(getattr(group, name))
 
-class SettingsError(Exception):
+
+class SettingsError(OperatorError):
     """One readable line per wrong setting."""
 
     def __init__(self, lines: list[str]) -> None:
-        super().__init__("\n".join(lines))
-        self.lines = lines
+        super().__init__("\n".join(lines), usage=True)
+        self._lines = lines
+
+    @property
+    def lines(self) -> list[str]:
+        """Return the line of each."""
+        return self._lines
 
 
 GROUPS: Final[Mapping[str, type[Group]]] = {

@@ -16,6 +16,8 @@ import structlog
 import uvicorn
 from starlette.applications import Starlette
 
+from workers.operator_error import OperatorError
+
 _log = structlog.get_logger(__name__)
 
 EXIT_STOPPED = 0
@@ -43,7 +45,7 @@ class Worker:
     jobs: Sequence[Job] = ()
 
 
-class PortTakenError(Exception):
+class PortTakenError(OperatorError):
     """The health server has nowhere to listen; the text says why, in one line."""
 
 

@@ -69,7 +69,7 @@ class Unlimited(RateLimit):
 def unchecked_worker() -> None:
     """Run a command worker that differs in its admission alone."""
     trusting = Trusting(Path(os.environ[TOKENS_FILE]))
-    bootstrap.verifier_of = lambda _settings: trusting  # type: ignore[assignment,return-value]
+    bootstrap.verifier_of = lambda _settings: trusting  # type: ignore[assignment,attr-defined,return-value]
     bootstrap.RateLimit = Unlimited  # type: ignore[attr-defined]
     sys.exit(uvloop.run(bootstrap.run_command_worker(Settings.load())))
 

@@ -31,7 +31,7 @@ from contracts.topics import Topics
 from tests.chaos.callers import Asked, Callers, Place
 from tests.servers import Servers
 from tests.system import System, WorkerProcess
-from workers.bootstrap import group_id
+from workers.deployment import group_id
 from workers.kafka.log_reader import move_group
 from workers.kafka.security import KafkaSecurity
 

@@ -19,8 +19,8 @@ from workers.admission.identity import Identity
 from workers.dlq.commands import app
 from workers.dlq.desk import MOST_GROUPS, OTHER_PLACES, PAGE, Desk, LetterNotFoundError, read_id
 from workers.dlq.edits import Caller, EditError, Edits, read_place, read_set
-from workers.dlq.errors import DeskError
 from workers.dlq.letters import Entry, Filter, Letter, read_time
+from workers.operator_error import OperatorError
 from workers.pipeline.replays import Replay
 from workers.pipeline.signature import Header
 from workers.ports import BrokerAwayError, Message, Record
@@ -382,7 +382,7 @@ def test_options_that_make_no_sense(arguments: list[str], words: str, monkeypatc
         monkeypatch.setenv(name, content)
     runner = CliRunner()
     result = runner.invoke(_as_a_group(), ["dlq", *arguments])
-    assert isinstance(result.exception, DeskError)
+    assert isinstance(result.exception, OperatorError)
     assert words in str(result.exception)
     assert "\n" not in str(result.exception)
 

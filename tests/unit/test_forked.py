@@ -88,7 +88,7 @@ async def test_it_has_nothing_of_its_parent(tmp_path: Path) -> None:
 async def test_each_draws_numbers_of_its_own(tmp_path: Path) -> None:
     """No two have the same random state: not Python's, nor that of the ids that workers make."""
     draws = (
-        "import random; from workers.bootstrap import new_id; print(random.random(), new_id()[-12:], new_id()[-12:])"
+        "import random; from workers.deployment import new_id; print(random.random(), new_id()[-12:], new_id()[-12:])"
     )
     told = [(await forked(tmp_path, "timeit", "-n1", "-r1", draws, env=dict(os.environ)))[1] for _ in range(5)]
     drawn = [number for text in told for number in text.splitlines()[0].split()]

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurv
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from workers.operator_error import OperatorError
+
 Algorithm = Literal["HS256", "RS256", "ES256"]
 
 MIN_SECRET_BYTES: Final = 32
@@ -29,7 +31,7 @@ _CURVE: Final = SECP256R1.name
 _JWK_ALGORITHMS: Final[Mapping[object, Algorithm]] = {"RSA": "RS256", "EC": "ES256"}
 
 
-class KeySourceError(ValueError):
+class KeySourceError(OperatorError, ValueError):
     """The keys cannot be used as they are given. The text says which and why, and never holds a key."""
 
 

@@ -2,32 +2,30 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Annotated, Any, Final, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Final, TypeVar
 
 import typer
 from rich.live import Live
 
-from contracts.errors import CatalogError
 from persistence.backfill.chunks import commit
-from persistence.backfill.definition import DefinitionError, load_definitions
+from persistence.backfill.definition import load_definitions
 from persistence.backfill.states import ACTIVE
-from persistence.engine import Connection, Engine, PoolSettings, create_engine
-from workers.attendance import ServerAwayError, run_attended
+from persistence.engine import Connection, Engine
 from workers.backfill.control import BackfillControl, RunView
 from workers.backfill.picture import picture, picture_console, print_listing, print_picture
 from workers.backfill.workplace import RELEASED
-from workers.settings import Settings
+from workers.command_line.exits import Exit
+from workers.command_line.session import AsJson, Session, print_json
 
 WATCH_EVERY_S: Final = 0.5
 """How often `watch` looks."""
 
 T = TypeVar("T")
 
-backfill_app = typer.Typer(no_args_is_help=True, help="Start, watch, steer and verify backfills.")
+backfill_app = typer.Typer(no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The backfill, as `catalog backfill list` shows it.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Reverse = Annotated[bool, typer.Option("--reverse", help="Its reverse instead.")]
 
 
@@ -36,7 +34,7 @@ def list_backfills(*, as_json: AsJson = False) -> None:
     """List every backfill with the state of its last run."""
     views = _once(lambda control: control.list_all())
     if as_json:
-        typer.echo(json.dumps(list(views)))
+        print_json(list(views))
     else:
         print_listing(views)
 
@@ -46,7 +44,7 @@ def plan(name: Name, *, reverse: Reverse = False, as_json: AsJson = False) -> No
     """Say what a run would walk, lock and do. Nothing happens."""
     view = _once(lambda control: control.plan(name, reverse=reverse))
     if as_json:
-        typer.echo(json.dumps(dict(view)))
+        print_json(dict(view))
         return
     for title, value in view.items():
         typer.echo(f"{title:<20} {value if isinstance(value, str) else json.dumps(value)}")
@@ -70,7 +68,7 @@ def start(
 @backfill_app.command()
 def watch(name: Name, *, as_json: AsJson = False) -> None:
     """Show a run, live, until it ends. With --json a line for each look. Exit code 1 when it failed."""
-    _run(lambda: _watch(name, as_json=as_json), attended=False)
+    Session.begin("backfill").run_with_engine(lambda engine: _watch(engine, name, as_json=as_json), attended=False)
 
 
 @backfill_app.command()
@@ -120,13 +118,13 @@ def verify(name: Name, *, as_json: AsJson = False) -> None:
 def _wish(act: Callable[[BackfillControl], Awaitable[RunView]], *, as_json: bool) -> None:
     view = _once(act)
     if as_json:
-        typer.echo(json.dumps(dict(view)))
+        print_json(dict(view))
     else:
         print_picture(view)
 
 
 def _once(act: Callable[[BackfillControl], Awaitable[T]]) -> T:
-    return _run(lambda: _with_engine(lambda engine: _act(engine, act)))
+    return Session.begin("backfill").run_with_engine(lambda engine: _act(engine, act))
 
 
 async def _act(engine: Engine, act: Callable[[BackfillControl], Awaitable[T]]) -> T:
@@ -138,26 +136,15 @@ async def _act(engine: Engine, act: Callable[[BackfillControl], Awaitable[T]]) -
     return await commit(engine, work)
 
 
-async def _with_engine(work: Callable[[Engine], Awaitable[T]]) -> T:
-    url = Settings.load().database.url.get_secret_value()
-    engine = create_engine(url, PoolSettings(size=1, max_overflow=0), "catalog-cli")
-    try:
-        return await work(engine)
-    finally:
-        await engine.dispose()
-
-
-async def _watch(name: str, *, as_json: bool) -> None:
-    async def follow(engine: Engine) -> RunView:
-        if as_json:
-            return await _follow(engine, name, lambda view: typer.echo(json.dumps(dict(view))))
+async def _watch(engine: Engine, name: str, *, as_json: bool) -> None:
+    if as_json:
+        view = await _follow(engine, name, lambda view: print_json(dict(view)))
+    else:
         with Live(auto_refresh=False, console=picture_console()) as live:
-            return await _follow(engine, name, lambda view: live.update(picture(view), refresh=True))
-
-    view = await _with_engine(follow)
+            view = await _follow(engine, name, lambda view: live.update(picture(view), refresh=True))
     last = view.get("verify") or view
     if last["state"] == "failed":
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 async def _follow(engine: Engine, name: str, show: Callable[[RunView], None]) -> RunView:
@@ -169,12 +156,3 @@ async def _follow(engine: Engine, name: str, show: Callable[[RunView], None]) ->
         if view["state"] not in ACTIVE and (verify is None or verify["state"] not in ACTIVE):
             return view
         await asyncio.sleep(WATCH_EVERY_S)
-
-
-def _run(work: Callable[[], Coroutine[Any, Any, T]], *, attended: bool = True) -> T:
-    """Run it; what an operator can mend is one line and exit code 1."""
-    try:
-        return run_attended(Settings.load(), work, database=attended)
-    except (CatalogError, DefinitionError, ServerAwayError) as error:
-        typer.echo(f"error: {error}", err=True)
-    raise typer.Exit(1)

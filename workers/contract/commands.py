@@ -14,12 +14,13 @@ from contracts.asyncapi import Deployment
 from contracts.kinds import Kind
 from contracts.registry import KINDS
 from contracts.release import Release, release
+from workers.command_line.exits import Exit
 from workers.contract.errors import ContractError
 from workers.contract.formats import FILES, Format, as_json, exported
 from workers.contract.reading import ErrorRow, FieldRow, KindText, kind_text
 from workers.tables import print_table
 
-app = typer.Typer(no_args_is_help=True, help="What callers may rely on: export it, and hold it against a release.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -64,7 +65,7 @@ def check(
         typer.echo(one)
     typer.echo(f"{len(found) or 'no'} breaking changes since {released['version']}")
     if found:
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 def _release(wanted: str | None, known: Mapping[str, Release]) -> Release:
@@ -79,7 +80,7 @@ def _release(wanted: str | None, known: Mapping[str, Release]) -> Release:
     except ValueError:
         raise ContractError(f"{wanted} is no release of the contract: it is not JSON") from None
     if not isinstance(read, dict) or not {"version", "topics", "headers", "kinds"} <= read.keys():
-        raise ContractError(f"{wanted} is no release of the contract: `catalog contract release` writes one")
+        raise ContractError(f"{wanted} is no release of the contract", hint="`catalog contract release` writes one")
     return read
 
 
@@ -104,7 +105,7 @@ def kinds(
     if kind is None:
         near = difflib.get_close_matches(name, KINDS, 3)
         hint = f"did you mean {' or '.join(near)}?" if near else "`catalog kinds` lists them"
-        raise ContractError(f"there is no kind '{name}': {hint}")
+        raise ContractError(f"there is no kind '{name}'", hint=hint)
     if as_json:
         for version in kind.versions:
             for example in version.examples:

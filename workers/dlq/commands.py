@@ -1,7 +1,5 @@
 """`catalog dlq …`: dead letters by hand. What is found goes to standard output, the audit lines to standard error."""
 
-import getpass
-import json
 import re
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -9,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 from rich.console import Console
@@ -19,26 +17,18 @@ from contracts.topics import Topics
 from persistence.dead_letter_actions import DeadLetterActions
 from persistence.engine import connected
 from persistence.key_fingerprints import KeyPair, why_refused
-from workers import bootstrap
-from workers.attendance import run_attended
+from workers import deployment
+from workers.command_line.exits import Exit
+from workers.command_line.session import AsJson, Operator, Session, operator_name, print_json_lines
 from workers.dlq.desk import Desk, Group, Latest, Treated, read_id
 from workers.dlq.edits import Caller, EditError, Edits, read_place, read_set
-from workers.dlq.errors import DeskError
 from workers.dlq.letters import SIDES, Entry, Filter, Place, Side, read_time
 from workers.kafka.dead_letter_log import DeadLetterLog
-from workers.kafka.log_reader import NoSuchTopicError
 from workers.settings import Settings
 from workers.tables import print_table
-from workers.telemetry import logs
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Dead letters: what could not be done or answered, put aside for an operator.",
-)
+app = typer.Typer(no_args_is_help=True)
 
-EXIT_NOT_ALL: Final = 1
-_OPERATOR: Final = re.compile(r"[!-~]{1,100}")
 _ROLES: Final = frozenset(Role) - {Role.ANYONE}
 
 T = TypeVar("T")
@@ -50,14 +40,9 @@ Kinds = Annotated[list[str] | None, typer.Option("--kind", help="Only this kind;
 Callers = Annotated[list[str] | None, typer.Option("--caller", help="Only this caller: SUB, or 'ISS SUB'.")]
 Since = Annotated[str | None, typer.Option("--since", help="Put aside then or later: 2h, 3d, or 2026-01-31T12:00Z.")]
 Until = Annotated[str | None, typer.Option("--until", help="Put aside before then.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line.")]
 Again = Annotated[bool, typer.Option("--again", help="Also those that were dealt with; by id only.")]
 All = Annotated[bool, typer.Option("--all", help="Every open one, where no id and no filter is given.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
-Operator = Annotated[
-    str | None,
-    typer.Option("--operator", envvar="CATALOG_OPERATOR", help="Your name, for the record; the user's else."),
-]
 
 
 @app.command("list")
@@ -81,7 +66,7 @@ def list_letters(  # noqa: PLR0913, PLR0917 - one parameter for each option
     latest = _at_desk(work)
     shown = [entry.shown(done) for entry, done in latest.entries]
     if as_json:
-        _print_lines(shown)
+        print_json_lines(shown)
         return
     columns = ("id", "failed_at", "reason", "kind", "caller", "message_id", "attempts", "state")
     earlier = "" if latest.complete else f", the latest; there may be earlier ones (--limit {limit * 10})"
@@ -104,7 +89,7 @@ def show(
         described = letter.description(done)
         return {**described, **await desk.reveal(letter)} if reveal else described
 
-    Console(soft_wrap=True).print_json(data=_at_desk(work, _operator(operator) if reveal else ""))
+    Console(soft_wrap=True).print_json(data=_at_desk(work, operator_name(operator) if reveal else ""))
 
 
 @app.command()
@@ -125,7 +110,7 @@ def group(
 
     shown = [one.summary() for one in _at_desk(work)]
     if as_json:
-        _print_lines(shown)
+        print_json_lines(shown)
         return
     columns = ("letters", "reason", "place", "kinds", "callers", "attempts", "first", "last", "example")
     _print_table(shown, columns, None)
@@ -162,7 +147,7 @@ def replay(  # noqa: PLR0913, PLR0917
 
     Their callers are answered. A message that was applied already is answered from its stored outcome.
     """
-    name, result = _operator(operator), "would be replayed" if dry_run else "replayed"
+    name, result = operator_name(operator), "would be replayed" if dry_run else "replayed"
     choice = _choice(ids, side, _filter(reason, kind, caller, since, until), all_=all_, again=again)
     named = _caller(as_, issuer, role or [])
     edited = edit is not None or bool(set_) or bool(unset) or named is not None or resign
@@ -195,7 +180,7 @@ def discard(  # noqa: PLR0913, PLR0917
     as_json: AsJson = False,  # noqa: FBT002
 ) -> None:
     """Note that nothing needs to be done about dead letters: they are listed no more."""
-    name, result = _operator(operator), "would be discarded" if dry_run else "discarded"
+    name, result = operator_name(operator), "would be discarded" if dry_run else "discarded"
     choice = _choice(ids, side, _filter(reason, kind, caller, since, until), all_=all_, again=again)
 
     async def work(desk: Desk) -> list[Treated]:
@@ -238,16 +223,6 @@ def _filter(
     )
 
 
-def _operator(given: str | None) -> str:
-    try:
-        name = given or getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        raise EditError("who are you? Give your name by --operator or CATALOG_OPERATOR, for the record") from None
-    if not _OPERATOR.fullmatch(name):
-        raise EditError("--operator: 1-100 printable ASCII characters without blanks")
-    return name
-
-
 def _caller(subject: str | None, issuer: str, roles: Sequence[str]) -> Caller | None:
     if subject is None:
         if roles or issuer:
@@ -262,7 +237,7 @@ def _caller(subject: str | None, issuer: str, roles: Sequence[str]) -> Caller | 
 
 
 def _edits(operator: str, edit: Path | None, set_: Sequence[str], unset: Sequence[str], named: Caller | None) -> Edits:
-    key = bootstrap.replays_of(Settings.load()).operator_key
+    key = deployment.replays_of(Settings.load()).operator_key
     if key is None:
         raise EditError("DLQ_OPERATOR_KEY is not set, here and at the workers: they accept no edited dead letter")
     body = None
@@ -312,41 +287,29 @@ def _choice(ids: Sequence[str] | None, side: str | None, wanted: Filter, *, all_
 # Running and printing ----------------------------------------------------------------------------------------------
 def _at_desk(work: Callable[[Desk], Coroutine[Any, Any, T]], operator: str = "") -> T:
     """Do some work at the desk; whatever an operator can mend is one line. Who only looks need not give a name."""
-    settings = Settings.load()
-    logs.configure("INFO", settings.observing.log_format, "dlq", stream=sys.stderr)
+    session = Session.begin("dlq", log_level="INFO")
 
     async def run() -> T:
-        async with _desk(settings, operator) as desk:
+        async with _desk(session, operator) as desk:
             return await work(desk)
 
-    try:
-        return run_attended(settings, run, kafka=True, database=True)
-    except NoSuchTopicError as error:
-        raise DeskError(str(error)) from error
+    return session.run(run, kafka=True, database=True)
 
 
 @asynccontextmanager
-async def _desk(settings: Settings, operator: str) -> AsyncIterator[Desk]:
+async def _desk(session: Session, operator: str) -> AsyncIterator[Desk]:
+    settings = session.settings
     topics = Topics(settings.kafka.topic_prefix)
-    engine = bootstrap.engine_of(settings, "catalog-dlq")
-    log = DeadLetterLog(settings.kafka.bootstrap_servers, bootstrap.kafka_security(settings), topics)
+    log = DeadLetterLog(settings.kafka.bootstrap_servers, deployment.kafka_security(settings), topics)
 
-    async def refused(pair: KeyPair, side: Side) -> str | None:
-        async with connected(engine) as connection:
-            return await why_refused(connection, pair, side)
+    async with session.engine() as engine, log:
 
-    try:
-        async with log:
-            yield Desk(
-                log,
-                DeadLetterActions(engine),
-                topics,
-                bootstrap.replays_of(settings),
-                operator,
-                why_refused=refused,
-            )
-    finally:
-        await engine.dispose()
+        async def refused(pair: KeyPair, side: Side) -> str | None:
+            async with connected(engine) as connection:
+                return await why_refused(connection, pair, side)
+
+        replays = deployment.replays_of(settings)
+        yield Desk(log, DeadLetterActions(engine), topics, replays, operator, why_refused=refused)
 
 
 async def _told(
@@ -359,11 +322,6 @@ async def _told(
         _say(treated, result, as_json=as_json)
         passed_over.append(treated)
     return passed_over
-
-
-def _print_lines(shown: Iterable[Mapping[str, Any]]) -> None:
-    for one in shown:
-        typer.echo(json.dumps(one, ensure_ascii=False))
 
 
 def _print_table(shown: Sequence[Mapping[str, Any]], columns: Sequence[str], caption: str | None) -> None:
@@ -381,7 +339,7 @@ def _say(treated: Treated, what: str, *, as_json: bool) -> None:
     entry = treated.entry
     if as_json:
         result = {"result": what if treated.problem is None else "not " + what, "problem": treated.problem}
-        _print_lines([entry.shown(None) | result])
+        print_json_lines([entry.shown(None) | result])
     else:
         typer.echo(f"{entry.id}: " + (what if treated.problem is None else f"not {what}: {treated.problem}"))
 
@@ -392,8 +350,4 @@ def _conclude(treated: Sequence[Treated], what: str, *, as_json: bool) -> None:
     if not as_json:
         typer.echo(f"{len(treated) - len(problems)} {what}, {len(problems)} not")
     if problems:
-        _end(EXIT_NOT_ALL)
-
-
-def _end(code: int) -> NoReturn:
-    raise typer.Exit(code)
+        raise typer.Exit(Exit.FAILED)

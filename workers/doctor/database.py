@@ -9,8 +9,8 @@ from persistence.engine import Connection, Engine, connected
 from persistence.key_fingerprints import recorded, workers_without
 from persistence.role_rights import excess_rights
 from persistence.sessions import unfit_because
-from workers.bootstrap import keys_of, primary_address
 from workers.checks import DURABLE, OLDEST_SERVER, RIGHTS_REMEDY, STRANGE_KEY
+from workers.deployment import keys_of, primary_address
 from workers.doctor.findings import Finding, failing, ok, warning
 from workers.settings import Settings
 
@@ -175,7 +175,7 @@ async def _outcomes(connection: Connection, settings: Settings) -> AsyncIterator
             "parked commands",
             f"{parked['commands']} commands wait behind a defect of one of {parked['keys']} keys, since"
             f" {parked['since']:%Y-%m-%d %H:%M}Z",
-            "mend it, then catalog dlq replay --reason INTERNAL_ERROR --reason PARKED",
+            "mend it, then `catalog dlq replay --reason INTERNAL_ERROR --reason PARKED`",
         )
     longest: Any = await connection.fetchrow(_LONGEST)
     if longest is not None:

@@ -12,7 +12,7 @@ from persistence.causes import cause_of
 from persistence.engine import Engine
 from persistence.faults import Fault, fault_of
 from persistence.rate_limits import RedisAwayError, RedisWindows
-from workers import bootstrap
+from workers import deployment
 from workers.admission.rate import RateLimit
 from workers.admission.reply_topics import ReplyTopics
 from workers.doctor.data import examine_data
@@ -39,7 +39,7 @@ async def examine(settings: Settings) -> AsyncGenerator[Finding, None]:
     """Look at settings, database, topics, Redis, and at what database and topics say of each other."""
     for finding in examine_settings(settings):
         yield finding
-    engine = bootstrap.engine_of(settings, "catalog-doctor")
+    engine = deployment.engine_of(settings, "catalog-doctor")
     try:
         database_fit = True
         async for finding in _database(engine, settings):
@@ -66,11 +66,11 @@ def restore_of(settings: Settings, reader: LogReader, engine: Engine) -> Restore
     intake = Intake(
         topics,
         KINDS,
-        bootstrap.verifier_of(settings),
+        deployment.verifier_of(settings),
         ReplyTopics(settings.domain.reply_topics, topics.prefix),
         settings.secrets.outcome_hmac_key.get_secret_value().encode(),
         needs_answer=False,
-        replays=bootstrap.replays_of(settings),
+        replays=deployment.replays_of(settings),
     )
     limits = RateLimit(
         None,
@@ -79,8 +79,8 @@ def restore_of(settings: Settings, reader: LogReader, engine: Engine) -> Restore
         overrides=settings.rate.overrides,
         on_fallback=lambda: None,
     )
-    refusal = Refusal(KINDS, limits, lambda: 0.0, bootstrap.new_id, settings.domain.refuse_sunset_versions)
-    return Restore(reader, engine, topics, bootstrap.group_id(topics, "commands"), intake, refusal)
+    refusal = Refusal(KINDS, limits, lambda: 0.0, deployment.new_id, settings.domain.refuse_sunset_versions)
+    return Restore(reader, engine, topics, deployment.group_id(topics, "commands"), intake, refusal)
 
 
 async def _database(engine: Engine, settings: Settings) -> AsyncIterator[Finding]:
@@ -119,7 +119,7 @@ async def _data(engine: Engine) -> AsyncIterator[Finding]:
 async def _kafka(settings: Settings, engine: Engine | None) -> AsyncIterator[Finding]:
     kafka, topics = settings.kafka, Topics(settings.kafka.topic_prefix)
     try:
-        survey = TopicSurvey(kafka.bootstrap_servers, bootstrap.kafka_security(settings), "catalog-doctor")
+        survey = TopicSurvey(kafka.bootstrap_servers, deployment.kafka_security(settings), "catalog-doctor")
         async with asyncio.timeout(REACH_TIMEOUT_S):
             await survey.__aenter__()
     except (KafkaAccessError, SecurityConfigError) as error:

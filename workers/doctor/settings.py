@@ -5,8 +5,8 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from workers.admission.keys import KeySourceError
-from workers.bootstrap import too_few_connections, verifier_of
 from workers.checks import StartRefusedError, unset_in_production
+from workers.deployment import too_few_connections, verifier_of
 from workers.doctor.findings import Finding, failing, ok, warning
 from workers.settings import Settings
 

@@ -14,6 +14,7 @@ from aiokafka.conn import collect_hosts, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
 from workers.kafka.security import KafkaSecurity
+from workers.operator_error import OperatorError
 from workers.ports import BrokerAwayError
 
 FIRST_WAIT_S: Final = 0.1
@@ -48,7 +49,7 @@ certificate is missing or refused only when it reads the first answer."""
 _log = structlog.get_logger(__name__)
 
 
-class KafkaAccessError(Exception):
+class KafkaAccessError(OperatorError):
     """Kafka refuses us, and would again: credentials, certificates, access rights or its own settings are wrong.
 
     The text says what, and where it can the remedy, in one line.

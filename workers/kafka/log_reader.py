@@ -18,6 +18,7 @@ from workers.kafka.connection import refusal
 from workers.kafka.security import KafkaSecurity
 from workers.kafka.topic_identity import identity_of, is_of_another
 from workers.kafka.topics import TopicAdmin
+from workers.operator_error import OperatorError
 from workers.ports import BrokerAwayError, Record
 
 _REQUEST_TIMEOUT_S: Final = 15.0
@@ -36,7 +37,7 @@ _NO_COORDINATOR_YET: Final = (
 """What a cluster says that was never asked for a group before, or whose group moves just now."""
 
 
-class NoSuchTopicError(Exception):
+class NoSuchTopicError(OperatorError):
     """The topic, or the partition, does not exist."""
 
 
@@ -190,5 +191,5 @@ async def move_group(
         await consumer.stop()
 
 
-class GroupBusyError(Exception):
+class GroupBusyError(OperatorError):
     """The group has members, who would not notice that their offsets were moved."""

@@ -10,13 +10,15 @@ from aiokafka.abc import AbstractTokenProvider
 from faststream.kafka.security import parse_security
 from faststream.security import BaseSecurity, SASLOAuthBearer, SASLPlaintext, SASLScram256, SASLScram512
 
+from workers.operator_error import OperatorError
+
 Protocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
 Mechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"]
 
 _WITH_PASSWORD: Final = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
 
 
-class SecurityConfigError(Exception):
+class SecurityConfigError(OperatorError):
     """The security settings cannot work; the text says which one and why, and holds no secret."""
 
 

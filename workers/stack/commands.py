@@ -3,6 +3,7 @@
 import contextlib
 import signal
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -10,22 +11,19 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 
+from workers.command_line.exits import Exit
+from workers.command_line.session import AsJson, print_json
 from workers.stack.embedded import EmbeddedStack
 from workers.stack.environment import export_lines, read_env
 from workers.stack.errors import StackError
 from workers.tables import print_table
 from workers.telling import telling
 
-app = typer.Typer(
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Kafka, PostgreSQL and Redis on this machine, for development: no Docker, no root, no Java needed.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 State = Annotated[Path, typer.Option("--state", help="The folder that holds the stack's data and settings.")]
 _STATE = Path(".local")
 _MEGABYTE = 1_000_000
-_INTERRUPTED = 130
 
 
 @app.command()
@@ -59,20 +57,23 @@ def down(
 
 
 @app.command()
-def status(state: State = _STATE) -> None:
+def status(state: State = _STATE, *, as_json: AsJson = False) -> None:
     """Show each server: exit code 0 if all of them are ready, else 1."""
     with _one_line_errors():
         parts = EmbeddedStack(state).status()
         if not parts:
-            raise StackError(f"no stack was ever started in {state}; start one with: catalog stack up")
+            raise StackError(f"no stack was ever started in {state}", hint="`catalog stack up`")
         rows = []
         for part in parts:
             shown = "ready" if part.ready else "not ready" if part.running else "stopped"
             memory = f"{part.rss_bytes / _MEGABYTE:.0f} MB" if part.running else ""
             rows.append([part.name, shown, str(part.pid or ""), str(part.port or ""), memory])
-        print_table(["part", "state", "pid", "port", "memory"], rows)
+        if as_json:
+            print_json([asdict(part) for part in parts])
+        else:
+            print_table(["part", "state", "pid", "port", "memory"], rows)
     if not all(part.ready for part in parts):
-        raise typer.Exit(1)
+        raise typer.Exit(Exit.FAILED)
 
 
 @app.command()
@@ -86,14 +87,13 @@ def env(state: State = _STATE) -> None:
 
 @contextlib.contextmanager
 def _one_line_errors() -> Iterator[None]:
-    """Turn what an operator can mend into one line on stderr and exit code 1."""
+    """Make what the file system refuses an operator's error, and Ctrl-C its exit code."""
     try:
         yield
-    except (StackError, OSError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
+    except OSError as error:
+        raise StackError(str(error)) from error
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(Exit.INTERRUPTED) from None
 
 
 @contextlib.contextmanager

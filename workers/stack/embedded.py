@@ -379,14 +379,14 @@ class EmbeddedStack:
         if self._brokers not in (None, memory.brokers):
             raise StackError(
                 f"the stack in {self.state} has {memory.brokers} broker(s), not {self._brokers}; "
-                "for another number start afresh with: catalog stack down --wipe"
+                "for another number start afresh with `catalog stack down --wipe`"
             )
         return memory
 
     def _known(self, part: str | None = None) -> Memory:
         memory = Memory.load(self.state)
         if memory is None:
-            raise StackError(f"no stack was ever started in {self.state}; start one with: catalog stack up")
+            raise StackError(f"no stack was ever started in {self.state}", hint="`catalog stack up`")
         if part is not None and part not in _names(memory):
             raise StackError(f"there is no part {part!r}; there are {', '.join(_names(memory))}")
         return memory

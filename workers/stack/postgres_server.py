@@ -128,7 +128,7 @@ class PostgresServer:
             return False
 
     def _check(self) -> None:
-        remedy = "move it away, or start afresh with: catalog stack down --wipe"
+        remedy = "move it away, or start afresh with `catalog stack down --wipe`"
         try:
             found = (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
             owner = self.data.stat().st_uid

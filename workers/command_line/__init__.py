@@ -1,0 +1,1 @@
+"""What every command of `catalog` shares: its tree, its session, its exit codes, its errors."""
