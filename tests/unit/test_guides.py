@@ -1,7 +1,7 @@
 """The guides beside the code are true: what they copy stands in the files, and what they name is there."""
 
 import re
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from typer.main import get_command
 from contracts.kinds import Kind, Version
 from persistence.table import Column
 from workers.cli import app
+from workers.command_line.tree import parse
 
 ROOT: Final = Path(__file__).parents[2]
 GUIDES: Final = ("contracts/ADDING.md", "contracts/VERSIONS.md")
@@ -59,10 +60,6 @@ def test_what_is_named_is_there(guide: str) -> None:
     assert {one[5:] for one in named if one.startswith("make ")} <= targets
     catalog = get_command(app)
     for words in (one.split()[1:] for one in named if one.startswith("catalog ")):
-        command = catalog
-        for word in words:
-            if not hasattr(command, "commands"):
-                break
-            command = command.commands[word]
+        parse(list(takewhile(lambda word: not word.startswith(">"), words)), catalog)
     known = chain(Kind.__dataclass_fields__, Version.__dataclass_fields__, Column.__dataclass_fields__)
     assert {one.split("=")[0] for one in named if re.match(r"[a-z_]+=", one)} <= set(known)
