@@ -66,7 +66,6 @@ from workers.deployment import (
 from workers.fault_points import FaultPoints
 from workers.health import Vitals, health_app
 from workers.kafka.edge import KafkaEdge
-from workers.kafka.raw_caller import NotPublishedError, RawCaller
 from workers.kafka.recall import Recall
 from workers.kafka.topics import DEAD_LETTER_BYTES
 from workers.liveness import Presence, stuck_because, until_stuck
