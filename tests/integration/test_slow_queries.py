@@ -222,7 +222,8 @@ async def test_one_connection_is_enough(system: System) -> None:
     customer = {"customer_id": names["customer_id"]}
     assert (await system.query("get_customer", customer)).status == 200
     await slow_down(system, "counter_deltas", 1.5)
-    slow = [await ask(system, "search_customers", {}) for _ in range(3)]
+    # No two of one kind: those that come together would be one read
+    slow = [await ask(system, kind, {}) for kind in ("search_customers", "list_products", "customer_analytics")]
     assert (await system.query("get_customer", customer)).status == 200
     assert len(unanswered(system, slow)) >= 2
     for one in slow:
