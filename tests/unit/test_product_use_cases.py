@@ -10,6 +10,7 @@ import pytest
 
 from contracts.kinds import Keys, Kind
 from contracts.products import COMMANDS as PRODUCT_COMMANDS
+from contracts.registry import KINDS
 from handlers.commands import COMMANDS
 from handlers.page import read_cursor
 from handlers.product import Rule, is_whole
@@ -129,23 +130,19 @@ async def test_create_what_is_there(catalogue: InMemoryCatalogue) -> None:
 @pytest.mark.parametrize("mnemonic", ["lower", "A-B", "", "A" * 51, "Ä", "A B"])
 async def test_the_form_of_a_mnemonic(catalogue: InMemoryCatalogue, mnemonic: str) -> None:
     """A mnemonic of another form has an error_code of its own, in every kind that takes one."""
-    commands: list[tuple[str, dict[str, object]]] = [
-        ("create_product", {"overview": "x"}),
-        ("create_product@1", {"overview": "x"}),
-        ("update_product", {}),
-        ("delete_product", {}),
-        ("archive_product", {}),
-        ("restore_product", {}),
-        ("add_product_version", {"version_label": "1", "start_date": "2025-01-01", "items": []}),
-        ("end_product_version", {"version_label": "1", "end_date": None}),
-        ("set_validation_rules", {"rules": []}),
+    asked = [
+        (kind, f"{kind.name}@{version.number}", {**version.examples[0], "mnemonic": mnemonic})
+        for kind in KINDS.values()
+        for version in kind.versions
+        if "mnemonic" in version.model.model_fields
     ]
-    for kind, payload in commands:
-        (answer,) = await catalogue.apply((kind, payload | {"mnemonic": mnemonic}))
-        assert refused(answer) == (400, "INVALID_PRODUCT_CODE", {"field": "mnemonic"})
-    for kind in ("get_product", "validate_product_data"):
-        payload = {"mnemonic": mnemonic} | ({"data": {}} if kind == "validate_product_data" else {})
-        assert code(await catalogue.ask(kind, payload)) == (400, "INVALID_PRODUCT_CODE")
+    assert len(asked) >= 11
+    for kind, name, payload in asked:
+        if kind.topic == "commands":
+            (answer,) = await catalogue.apply((name, payload))
+            assert refused(answer) == (400, "INVALID_PRODUCT_CODE", {"field": "mnemonic"})
+        else:
+            assert code(await catalogue.ask(kind.name, payload)) == (400, "INVALID_PRODUCT_CODE")
 
 
 @pytest.mark.parametrize(
