@@ -107,6 +107,7 @@ def _embedded_in(state: Path) -> Iterator[Servers]:
     # Passwords are drawn at random: hashing one 4,096 times, 2 ms for each of some thousand connections, adds nothing.
     postgres = {"fsync": "off", "max_wal_size": "256MB", "scram_iterations": "1"}
     embedded = EmbeddedStack(state, kafka_config=config, postgres_config=postgres)
+    embedded.quicken_starts()  # or each of the four would do it at its end
     env = embedded.up()
     try:
         yield Servers(env, embedded, SHORT_SESSION_MS)

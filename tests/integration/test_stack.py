@@ -176,6 +176,15 @@ def test_what_ran_before_is_left_running(stack: EmbeddedStack) -> None:
     assert _ready(stack) == {"kafka": True, "postgres": True, "redis": False}
 
 
+def test_starts_are_quickened_once(stack: EmbeddedStack, tmp_path: Path) -> None:
+    """Once a stack has had Kafka's start-up cache written, and runs on, no other starts anything for it."""
+    stack.quicken_starts()
+    assert all(part.ready for part in stack.status())
+    other = EmbeddedStack(tmp_path / ".local")
+    other.quicken_starts()
+    assert other.status() == []
+
+
 def test_data_survive_down_and_up(stack: EmbeddedStack) -> None:
     """Rows, records, ports and secrets are the same after a stop in order, which leaves no process."""
     env = stack.environment()

@@ -23,13 +23,14 @@ from workers.stack.errors import StackError
 from workers.stack.files import held_lock
 from workers.stack.free_ports import HOST, becomes_free
 from workers.stack.guarded import GuardedProcess, How, Launch, StopPlan
-from workers.stack.kafka_server import KafkaNode, KafkaServer
+from workers.stack.kafka_server import KafkaNode, KafkaServer, start_cache
 from workers.stack.memory import Memory
 from workers.stack.postgres_server import DATABASE, SUPERUSER, PostgresServer
 from workers.stack.redis_server import RedisServer
 
 _NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 _BROKER_COUNTS: Final = (1, 3)
+_KAFKA: Final = "kafka"
 _CONTROLLER: Final = "-controller"  # after a node's name: the port that the other nodes use
 _READY_POLL_S: Final = 0.02
 _BUSY_WAIT_S: Final = 300.0  # another process may be starting the same stack for the first time
@@ -153,6 +154,22 @@ class EmbeddedStack:
             self._start(_names(memory), memory, say)
             self._write_env(memory)
             return _env(memory)
+
+    def quicken_starts(self) -> None:
+        """Have Kafka write its start-up cache now where there is none yet, instead of whenever a Kafka ends.
+
+        That takes it ten seconds, and halves all later starts with this cache. Of the processes that ask for it at the
+        same time one does it, with its own stack, which is up then; the others wait.
+
+        Raises:
+            StackError: a part could not be started, or another process has been at it for minutes.
+        """
+        with held_lock(self._cache / "start-cache.lock", wait_s=_BUSY_WAIT_S):
+            jars = artifacts.fetch(artifacts.pinned(_KAFKA), self._cache, _silent)
+            if not start_cache(self._cache, jars).exists():
+                self.up()
+                self.stop_part(_KAFKA)  # writes it
+                self.start_part(_KAFKA)  # takes it over
 
     def down(self) -> None:
         """Stop everything, in order and whoever started it; the data stay."""
@@ -488,7 +505,7 @@ class EmbeddedStack:
 def _installed(cache: Path, memory: Memory, say: Say) -> _Software:
     """Return the servers' files, fetched where they are missing."""
     binaries = artifacts.postgres_artifact()
-    *jars, archive = artifacts.fetch([*artifacts.pinned("kafka"), binaries], cache, say)
+    *jars, archive = artifacts.fetch([*artifacts.pinned(_KAFKA), binaries], cache, say)
     account = unprivileged_account(Path(memory.postgres_folder) / "data")
     home = artifacts.postgres_home(archive, binaries, cache, account, say)
     return _Software(jars, home, binaries.version.partition(".")[0])
@@ -500,7 +517,7 @@ def _names(memory: Memory) -> list[str]:
 
 
 def _kafka_names(memory: Memory) -> list[str]:
-    return ["kafka", *(f"kafka-{number}" for number in range(2, memory.brokers + 1))]
+    return [_KAFKA, *(f"kafka-{number}" for number in range(2, memory.brokers + 1))]
 
 
 def _kind(part: str) -> type[Server]:

