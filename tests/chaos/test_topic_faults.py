@@ -273,7 +273,11 @@ async def strike(stage: Stage, name: str) -> str:
     async def all_answered() -> bool:
         return all(callers.replies(one) or gone(one) for one in due)
 
-    await stage.system.until(all_answered, SETTLED_WITHIN_S, f"{name}: messages without a reply")
+    try:
+        await stage.system.until(all_answered, SETTLED_WITHIN_S, f"{name}: messages without a reply")
+    except AssertionError as error:
+        left = [(one.message_id, one.places) for one in due if not (callers.replies(one) or gone(one))]
+        raise AssertionError(f"{error}: {left}") from None
     if deleted is not None:
         told += await accounted_for(stage, deleted, [one for one in callers.unanswered() if gone(one)])
     # Of what nobody knows whether the broker took it, and of what was deleted: sent again, under its id.
