@@ -208,7 +208,10 @@ async def transactions(stage: Stage) -> None:
 
 
 async def offsets_reset(stage: Stage) -> None:
-    """Set the group's offsets back, half back, and beyond the end, its workers being stopped, as an operator may."""
+    """Set the group's offsets back, half back, and beyond the end, its workers being stopped, as an operator may.
+
+    Half of the log may end behind what they have done by then: who sets an offset there has told them to skip the rest.
+    """
     commanders = [worker for worker in stage.workers if worker.role == "commands"]
     for worker in commanders:
         worker.send(signal.SIGTERM)
@@ -218,13 +221,14 @@ async def offsets_reset(stage: Stage) -> None:
     stage.counted.pop(stage.topic("commands"), None)  # it was counted by who has ended
     servers, topic = stage.system.servers.env.kafka_bootstrap_servers, stage.topic("commands")
     partitions = [TopicPartition(topic, number) for number in await stage.partitions("commands")]
-    async with AIOKafkaConsumer(bootstrap_servers=servers) as consumer:
-        first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-    offsets = {
-        one.partition: (first[one], (first[one] + end[one]) // 2, end[one] + 1_000_000)[one.partition % 3]
-        for one in partitions
-    }
     group = group_id(Topics(stage.system.prefix), "commands")
+    consumer = AIOKafkaConsumer(bootstrap_servers=servers, group_id=group, enable_auto_commit=False)
+    consumer.assign(partitions)
+    async with consumer:
+        first, end = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        done = {one: await consumer.committed(one) for one in partitions}
+    half = {one: min((first[one] + end[one]) // 2, max(first[one], done[one] or 0)) for one in partitions}
+    offsets = {one.partition: (first[one], half[one], end[one] + 1_000_000)[one.partition % 3] for one in partitions}
     await move_group(servers, KafkaSecurity(), group, topic, offsets)
     await stage.start(*(worker.role for worker in commanders))
 
