@@ -184,10 +184,10 @@ transaction (15 s), a silent worker has none open."""
 
 _BEAT: Final = """
 with forgotten as (delete from worker_heartbeats where seen_at < now() - interval '1 day')
-insert into worker_heartbeats (worker, role, phases, p99_ms, keys)
-values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb)
+insert into worker_heartbeats (worker, role, phases, p99_ms, keys, told)
+values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb, $6::jsonb)
 on conflict (worker) do update set role = excluded.role, phases = excluded.phases, p99_ms = excluded.p99_ms,
-    keys = excluded.keys, seen_at = now()"""
+    keys = excluded.keys, told = excluded.told, seen_at = now()"""
 _RETIRE: Final = "delete from worker_heartbeats where worker = $1"
 _LIVE: Final = """
 select worker, role, phases::text as phases, p99_ms::text as p99_ms,
@@ -217,12 +217,13 @@ async def beat(
     phases: Phases,
     p99_ms: Mapping[str, float] | None = None,
     keys: str | None = None,
+    told: str | None = None,
 ) -> None:
     """Say that this worker lives, by which phases it acts, how its traffic fares, and which keys it has (as JSON).
 
-    Rows of a day ago are dropped.
+    `told` (as JSON) is for whoever looks (`persistence.overview`). Rows of a day ago are dropped.
     """
-    await connection.execute(_BEAT, worker, role, json.dumps(dict(phases)), json.dumps(dict(p99_ms or {})), keys)
+    await connection.execute(_BEAT, worker, role, json.dumps(dict(phases)), json.dumps(dict(p99_ms or {})), keys, told)
 
 
 async def retire(connection: Connection, worker: str) -> None:

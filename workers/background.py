@@ -46,14 +46,20 @@ async def fold_differences(engine: Engine, latency: Latency) -> None:
             seen = await product_holds.fold(connection, seen)
 
 
-async def beat(engine: Engine, worker: str, role: str, p99_ms: Latency, keys: Sequence[KeyPair]) -> None:
-    """Say every few seconds that this worker lives, by which phases it acts, how its traffic fares, with which keys."""
+async def beat(
+    engine: Engine, worker: str, role: str, p99_ms: Latency, keys: Sequence[KeyPair], told: Callable[[], str]
+) -> None:
+    """Say every few seconds that this worker lives, by which phases it acts, how its traffic fares, with which keys.
+
+    `told` is asked once a beat for what else there is to tell, as JSON.
+    """
     said = as_heartbeat(keys)
     while True:
         async with connected(engine) as connection:
             known = await phases.read_phases(connection)
             latest = p99_ms()
-            await phases.beat(connection, worker, role, known, {role: latest} if latest is not None else None, said)
+            traffic = {role: latest} if latest is not None else None
+            await phases.beat(connection, worker, role, known, traffic, said, told())
             for name in await exchange(connection, keys):
                 _log.info("key_exchanged", key=name)
         await sleep_while_idle(p99_ms, BEAT_EVERY_S, IDLE_BEAT_EVERY_S)

@@ -89,6 +89,7 @@ from workers.telemetry import logs
 from workers.telemetry.dead_letters import CountedDeadLetters
 from workers.telemetry.metrics import Metrics
 from workers.telemetry.shared_windows import WatchedWindows
+from workers.telemetry.told import Tally, Telling
 from workers.telemetry.watching import Watching
 
 MOST_LOOK_UPS: Final = 8
@@ -304,7 +305,15 @@ async def _retire(engine: Engine, name: str) -> None:
 def _jobs(parts: Parts) -> list[Callable[[], Any]]:
     """What every worker does beside its messages."""
     return [
-        partial(beat, parts.primary, parts.name, parts.role, parts.watching.p99_ms, keys_of(parts.settings)),
+        partial(
+            beat,
+            parts.primary,
+            parts.name,
+            parts.role,
+            parts.watching.p99_ms,
+            keys_of(parts.settings),
+            Telling(Tally(parts.metrics.ended), lambda: parts.edge.health().partitions),
+        ),
         partial(clear_cache_later, parts.cache),
     ]
 
@@ -472,7 +481,10 @@ async def run_backfill_worker(settings: Settings) -> int:
             failed,
             stop,
             close,
-            [partial(beat, engine, name, "backfill", lambda: None, keys_of(settings)), partial(grant_wishes, engine)],
+            [
+                partial(beat, engine, name, "backfill", lambda: None, keys_of(settings), Telling()),
+                partial(grant_wishes, engine),
+            ],
         ),
         _announce(settings),
     )

@@ -50,6 +50,7 @@ COMMANDS: Final[Mapping[str, Place]] = {
     "demo": Place(
         "workers.command_line.setting_up", "demo", "Run everything on this machine, and a short scenario through Kafka."
     ),
+    "status": Place("workers.overview.commands", "status", "Show the whole system on one screen."),
     "find": Place("workers.overview.commands", "find", "Say what became of a message; never what is in it."),
     "dlq": Place(
         "workers.dlq.commands",

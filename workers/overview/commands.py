@@ -1,17 +1,23 @@
-"""`catalog find`: what became of a message. Neither envelopes nor payloads are shown, or read."""
+"""`catalog find` and `catalog status`: what became of a message, and how the whole system stands."""
 
+import asyncio
 from typing import Annotated, Any, Final
 
 import typer
+from rich.console import Console
 
 from workers.command_line.exits import Exit
 from workers.command_line.session import AsJson, Session, print_json
 from workers.dlq.letters import iso
 from workers.operator_error import OperatorError
+from workers.overview import screen
 from workers.overview.finding import MEANINGS, Found, Search, shown_caller
+from workers.overview.snapshot import take_snapshot
 from workers.tables import print_table
 
 LONGEST_ID: Final = 128
+WATCH_EVERY_S: Final = 2.0
+"""How often `status --watch` looks; while nobody does, nothing is asked."""
 
 
 def find(
@@ -35,6 +41,37 @@ def find(
         show(found)
     if found.missing and found.state == "unknown":
         raise typer.Exit(Exit.FAILED)
+
+
+def status(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every 2 s, until Ctrl-C.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the whole system on one screen, within 5 s, also while no worker runs; what cannot be read is said.
+
+    Exit code 1 where a section could not be read.
+    """
+    session = Session.begin("status", log_level="CRITICAL")
+    read_all = session.run(lambda: _look(session, watch=watch, as_json=as_json))
+    if not read_all:
+        raise typer.Exit(Exit.FAILED)
+
+
+async def _look(session: Session, *, watch: bool, as_json: bool) -> bool:
+    console = Console()
+    while True:
+        snapshot = await take_snapshot(session)
+        told = screen.as_dict(snapshot)
+        if as_json:
+            print_json(told)
+        else:
+            if watch and console.is_terminal:
+                console.clear()
+            screen.show(snapshot)
+        if not watch:
+            return not any(isinstance(one, dict) and one["could_not_be_read"] for one in told.values())
+        await asyncio.sleep(WATCH_EVERY_S)
 
 
 def as_dict(found: Found) -> dict[str, Any]:
