@@ -65,6 +65,12 @@ $(TOOLS)/node/.installed: $(TOOLS)/.requirements-installed $(wildcard $(NODE_CHE
 	@cd $(TOOLS)/node && $(NPM) ci --silent
 	@touch $@
 
+TYPESCRIPT := clients/typescript
+
+$(TOOLS)/.typescript-installed: $(TOOLS)/.requirements-installed $(TYPESCRIPT)/package-lock.json $(TYPESCRIPT)/.npmrc
+	@cd $(TYPESCRIPT) && $(NPM) ci --silent
+	@touch $@
+
 # -------------------------------------------------------------------------------------------------------------------- run
 
 run: .venv ## The whole system on this machine, with a scenario; stays up until Ctrl-C, ONCE=1 ends after the scenario
@@ -99,11 +105,13 @@ contract-check: .venv $(TOOLS)/node/.installed ## The exported contract, read by
 		>$(TOOLS)/node/filled.yaml
 	@cd $(TOOLS)/node && ../bin/node parse.mjs to-fill-in.json filled.yaml
 
-client: .venv ## Write what the Python client has from the contract: catalog_client/generated
+client: .venv $(TOOLS)/.typescript-installed ## Write what the clients have from the contract: their generated parts
 	@$(BIN)/catalog contract export --format asyncapi-json | \
 		$(BIN)/python clients/python/generate.py catalog_client/generated
+	@$(BIN)/catalog contract export --format asyncapi-json | $(TOOLS)/bin/node $(TYPESCRIPT)/generate.ts
 
-clients: .venv ## The table of scenarios by the clients of every language, on a broker and workers that things befall
+clients: .venv $(TOOLS)/.typescript-installed ## The clients of every language: types, packages, and the table of scenarios
+	@cd $(TYPESCRIPT) && $(NPM) run --silent check && $(NPM) test --silent -- --test-reporter=dot
 	@$(PYTEST) -m clients --timeout 180 $(ARGS)
 
 page-check: .venv $(TOOLS)/node/.installed ## The page /contract in headless Chromium (which has to be there), by axe-core
@@ -157,10 +165,12 @@ lock: .venv ## Re-make requirements*.txt from pyproject.toml, keeping what still
 		--constraint requirements-build.txt --constraint requirements.txt pyproject.toml
 	@$(LOCK) --output-file requirements-tools.txt requirements-tools.in
 
-lock-node: $(TOOLS)/.requirements-installed ## Re-make the lock of the checks that run in Node from their package.json
-	@cd $(NODE_CHECKS) && $(NPM) install --package-lock-only && ../../../$(TOOLS)/bin/node plain_lock.mjs
+lock-node: $(TOOLS)/.requirements-installed ## Re-make the locks of what runs in Node from their package.json
+	@for place in $(NODE_CHECKS) $(TYPESCRIPT); do \
+		(cd $$place && $(NPM) install --package-lock-only) && \
+		$(TOOLS)/bin/node $(NODE_CHECKS)/plain_lock.mjs $$place/package-lock.json || exit 1; done
 
 clean: ## Stop the embedded stack; remove .venv, .local and the tools' caches of this checkout
 	@if [ -e .local/stack.env ] && [ -x $(BIN)/catalog ]; then $(BIN)/catalog stack down; fi
-	@rm -rf .venv $(TOOLS) .local build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@rm -rf .venv $(TOOLS) $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist .local build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 	@find . -name __pycache__ -prune -exec rm -rf {} +

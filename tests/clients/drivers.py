@@ -13,7 +13,8 @@ from tests.clients.scenarios import deviations
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PYTHON: Final = (sys.executable, str(ROOT / "clients" / "python" / "driver.py"))
-LANGUAGES: Final[Mapping[str, Sequence[str]]] = {"python": PYTHON}
+TYPESCRIPT: Final = (str(ROOT / ".venv-tools" / "bin" / "node"), str(ROOT / "clients" / "typescript" / "driver.ts"))
+LANGUAGES: Final[Mapping[str, Sequence[str]]] = {"python": PYTHON, "typescript": TYPESCRIPT}
 """How the driver of each language is started."""
 
 _LINE_BYTES: Final = 4 << 20

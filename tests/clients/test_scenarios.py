@@ -15,19 +15,12 @@ import pytest
 
 from tests.clients.drivers import LANGUAGES, Driver, judged
 from tests.clients.scenarios import filled, table
-from tests.clients.world import World, world
+from tests.clients.world import World
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(180)]
 
 ROWS: Final = {name: row for name, row in table().rows.items() if "server" in row["on"]}
 _MATRIX: Final[dict[str, dict[str, bool]]] = {}
-
-
-@pytest.fixture(scope="module")
-async def place(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
-    """Start the world, once for all rows."""
-    async with world(tmp_path_factory.mktemp("clients"), list(LANGUAGES)) as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
-// Takes the addresses out of package-lock.json: it pins by version and hash alone.
+// Takes the addresses out of a package-lock.json: it pins by version and hash alone.
 import { readFileSync, writeFileSync } from "node:fs";
 
-const file = new URL("package-lock.json", import.meta.url);
+const file = process.argv[2];
 const lock = JSON.parse(readFileSync(file, "utf8"));
 for (const one of Object.values(lock.packages)) {
   for (const name of ["resolved", "funding", "deprecated"]) delete one[name];
