@@ -32,7 +32,18 @@ def _lines(text: str) -> tuple[OrderLine, ...]:
 
 
 def _lines_text(lines: Sequence[OrderLine]) -> str:
-    return orjson.dumps(lines, default=str).decode()
+    return orjson.dumps(
+        [
+            {
+                "product_id": line.product_id,
+                "mnemonic": line.mnemonic,
+                "quantity": line.quantity,
+                "unit_price": str(line.unit_price),
+                "attributes": line.attributes,
+            }
+            for line in lines
+        ]
+    ).decode()
 
 
 def _catalog_text(category: str | None) -> str:

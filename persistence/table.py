@@ -88,6 +88,10 @@ class Table(Generic[V]):
         ordered = _in_order_of_fields(name, row, self._selected)
         self.read = _reader(row, ordered)
         """Read a row that has the columns of `selected`."""
+        self.to_insert: Callable[[Iterable[V]], list[Sequence[object]]] = _writer(self._written)
+        """Return the columns of new rows, those of `inserted`."""
+        self.to_update: Callable[[Iterable[V]], list[Sequence[object]]] = _writer(self._changed)
+        """Return the columns of changed rows, those of `updated`."""
         self.read_json: Callable[[Sequence[Any]], V] = _json_reader(row, self._selected, ordered)
         """Read the values of `json_array`, but for the others."""
 
@@ -121,22 +125,18 @@ class Table(Generic[V]):
         """The assignments that erase a row's personal data."""
         return ", ".join(f"{one.name} = {one.erased}" for one in self._written if one.erased is not None)
 
-    def to_insert(self, values: Iterable[V]) -> list[Sequence[object]]:
-        """Return the columns of new rows, those of `inserted`."""
-        return _columns_of(self._written, list(values))
 
-    def to_update(self, values: Iterable[V]) -> list[Sequence[object]]:
-        """Return the columns of changed rows, those of `updated`."""
-        return _columns_of(self._changed, list(values))
+def _writer(columns: Sequence[Column]) -> Callable[[Iterable[object]], list[Sequence[object]]]:
+    """Make the function that takes these columns of rows, each as it is sent."""
+    takes = [(attrgetter(one.of), one.write or _WRITE.get(one.kind)) for one in columns]
 
+    def write_columns(rows: Iterable[object]) -> list[Sequence[object]]:
+        values = list(rows)
+        return [
+            list(map(take, values)) if write is None else [write(take(one)) for one in values] for take, write in takes
+        ]
 
-def _columns_of(columns: Sequence[Column], values: Sequence[object]) -> list[Sequence[object]]:
-    taken: list[Sequence[object]] = []
-    for column in columns:
-        of_all = list(map(attrgetter(column.of), values))
-        write = column.write or _WRITE.get(column.kind)
-        taken.append([write(one) for one in of_all] if write is not None else of_all)
-    return taken
+    return write_columns
 
 
 def _in_order_of_fields(table: str, row: type, columns: Sequence[Column]) -> Sequence[Column]:
