@@ -28,7 +28,7 @@ from persistence.page_rows import (
     slice_arguments,
     slices,
 )
-from persistence.rowset import RowSet
+from persistence.rowset import RowSet, array_text
 from persistence.stale_keys import ANY_NAME_OR_EMAIL, refolded, stale
 from persistence.table import Column, Table
 
@@ -53,12 +53,14 @@ CUSTOMERS: Final = Table(
 `erased`. See `contracts/ADDING.md`."""
 
 _COLUMNS: Final = f"{CUSTOMERS.selected()}, deleted_at is not null as deleted"
-_PEEK: Final = "select id::text, email_key from customers where id = any($1::uuid[])"
-_LOCK: Final = f"select {_COLUMNS}, email_key from customers where id = any($1::uuid[]) order by id for no key update"
-_HOLDERS: Final = f"select {_COLUMNS}, email_key from customers where email_key = any($1::text[])"
+_PEEK: Final = "select id::text, email_key from customers where id = any($1::text::uuid[])"
+_LOCK: Final = (
+    f"select {_COLUMNS}, email_key from customers where id = any($1::text::uuid[]) order by id for no key update"
+)
+_HOLDERS: Final = f"select {_COLUMNS}, email_key from customers where email_key = any($1::text::text[])"
 _STALE_HOLDERS: Final = f"""
 select {_COLUMNS}, email_key from customers
-where {stale("email_key")} and {refolded("email_key")} = any($1::text[])"""
+where {stale("email_key")} and {refolded("email_key")} = any($1::text::text[])"""
 _SEARCH_STALE: Final = f"select {ANY_NAME_OR_EMAIL}"
 _ERASE: Final = f"""
 update customers set {CUSTOMERS.erased}, email_key = null,
@@ -76,8 +78,9 @@ async def _find_holders(connection: Connection, emails: Sequence[str], *, any_st
     """Read who has these e-mails; where two meet in one, the one whose key is the right one comes last."""
     if not emails:
         return ()
-    holders = await connection.fetch(_HOLDERS, emails)
-    return [*await connection.fetch(_STALE_HOLDERS, emails), *holders] if any_stale else holders
+    named = array_text(emails)
+    holders = await connection.fetch(_HOLDERS, named)
+    return [*await connection.fetch(_STALE_HOLDERS, named), *holders] if any_stale else holders
 
 
 class CustomerBatch:
@@ -128,7 +131,7 @@ class CustomerBatch:
     # What the unit of work calls -----------------------------------------------------------------------------------
     async def peek(self, connection: Connection, ids: Sequence[str]) -> dict[str, str]:
         """Read, before any lock, which e-mails the declared customers hold: they may be released by this batch."""
-        rows = await connection.fetch(_PEEK, ids) if ids else ()
+        rows = await connection.fetch(_PEEK, array_text(ids)) if ids else ()
         return {row["id"]: row["email_key"] for row in rows if row["email_key"] is not None}
 
     async def load(
@@ -145,7 +148,7 @@ class CustomerBatch:
         The names are locked already; `any_stale` says whether there may be keys of a release before. Raises
         `StaleReadError` when an e-mail changed hands between peek and lock.
         """
-        rows = await connection.fetch(_LOCK, ids) if ids else ()
+        rows = await connection.fetch(_LOCK, array_text(ids)) if ids else ()
         if any(row["email_key"] is not None and peeked.get(row["id"]) != row["email_key"] for row in rows):
             msg = "a customer's e-mail changed before its row was locked"
             raise StaleReadError(msg)

@@ -13,7 +13,7 @@ from persistence.engine import Connection
 from persistence.faults import StaleReadError
 from persistence.identity_map import IdentityMap, Journal
 from persistence.product_holds import ProductHolds
-from persistence.rowset import RowSet
+from persistence.rowset import RowSet, array_text
 from persistence.summaries import SummaryDeltas
 from persistence.table import Column, Table
 
@@ -69,9 +69,9 @@ ORDERS: Final = Table(
 
 _PEEK: Final = """
 select o.id::text, array(select distinct line ->> 'mnemonic' from jsonb_array_elements(o.lines) as line) as mnemonics
-from orders o where o.id = any($1::uuid[]) and o.status = 'placed'"""
+from orders o where o.id = any($1::text::uuid[]) and o.status = 'placed'"""
 _LOCK: Final = f"""
-select {ORDERS.selected("o")} from orders o where o.id = any($1::uuid[]) order by o.id for no key update"""
+select {ORDERS.selected("o")} from orders o where o.id = any($1::text::uuid[]) order by o.id for no key update"""
 _NEW: Final = RowSet("orders", ORDERS.inserted)
 _CHANGED: Final = RowSet("orders", ORDERS.updated)
 
@@ -104,7 +104,7 @@ class OrderBatch:
     # What the unit of work calls -----------------------------------------------------------------------------------
     async def peek(self, connection: Connection, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Read, before any lock, which products the declared orders hold: this batch may release them."""
-        rows = await connection.fetch(_PEEK, ids) if ids else ()
+        rows = await connection.fetch(_PEEK, array_text(ids)) if ids else ()
         return {row["id"]: row["mnemonics"] for row in rows}
 
     async def load(self, connection: Connection, ids: Sequence[str], peeked: Mapping[str, Sequence[str]]) -> None:
@@ -112,7 +112,7 @@ class OrderBatch:
 
         Raises `StaleReadError` when one of them was placed between peek and lock: its products are not locked.
         """
-        rows = await connection.fetch(_LOCK, ids) if ids else ()
+        rows = await connection.fetch(_LOCK, array_text(ids)) if ids else ()
         orders = [ORDERS.read(row) for row in rows]
         if any(order.is_placed and order.id not in peeked for order in orders):
             msg = "an order was placed before its row was locked"

@@ -11,6 +11,8 @@ from persistence.engine import Connection
 _AS_TEXT: Final = frozenset({"text", "uuid", "jsonb", "boolean", "integer", "bigint", "date", "timestamptz"})
 """Types whose values JSON and Postgres write alike. An array of them is sent as one text, written in one go; the driver
 asks of each value by itself whether it is an array, too."""
+_DECIMAL: Final = "numeric"
+"""Values of this type are written by Python, then sent likewise."""
 _BYTES: Final = "bytea"
 """Values of this type are sent as one, end to end, with where each begins and how long it is: three arguments."""
 
@@ -46,7 +48,7 @@ class RowSet:
                 shown.append(f"substring(${place}::bytea from {name}_at for {name}_size) as {name}")
                 place += 3
             else:
-                arrays.append(f"${place}{'::text' if kind in _AS_TEXT else ''}::{kind}[]")
+                arrays.append(f"${place}{'::text' if kind in _AS_TEXT or kind == _DECIMAL else ''}::{kind}[]")
                 taken.append(name)
                 shown.append(name)
                 place += 1
@@ -106,6 +108,8 @@ class RowSet:
         for column, kind in zip(columns, self._kinds, strict=True):
             if kind == _BYTES:
                 arguments += _end_to_end(cast("Sequence[bytes | None]", column))
+            elif kind == _DECIMAL:
+                arguments.append(array_text([None if one is None else str(one) for one in column]))
             else:
                 arguments.append(array_text(column) if kind in _AS_TEXT else column)
         return arguments

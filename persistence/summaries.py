@@ -15,6 +15,7 @@ from handlers.order import Order
 from persistence import counters
 from persistence.counters import CounterDeltas
 from persistence.engine import Connection
+from persistence.rowset import RowSet
 
 
 def add_to_summaries(source: str) -> str:
@@ -39,8 +40,22 @@ on conflict (customer_id, category) do update set
   last_order_at = greatest(c.last_order_at, excluded.last_order_at)"""
 
 
-_ADD: Final = add_to_summaries("unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::numeric[], $5::timestamptz[])")
-_ADD_CATEGORIES: Final = add_to_categories("unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[])")
+_ADDED: Final = RowSet(
+    "customer_summaries",
+    {
+        "customer_id": "uuid",
+        "all_orders": "bigint",
+        "placed_orders": "bigint",
+        "total_spent": "numeric",
+        "last_order_at": "timestamptz",
+    },
+)
+_ADDED_CATEGORIES: Final = RowSet(
+    "customer_category_counts",
+    {"customer_id": "uuid", "category": "text", "placed_orders": "bigint", "last_order_at": "timestamptz"},
+)
+_ADD: Final = add_to_summaries(_ADDED.source(1))
+_ADD_CATEGORIES: Final = add_to_categories(_ADDED_CATEGORIES.source(1))
 LOOK_UP_LAST: Final = """
 update customer_summaries s set last_order_at = (
   select o.created_at from orders o where o.customer_id = s.customer_id and o.status = 'placed'
@@ -109,18 +124,16 @@ class SummaryDeltas:
 
     async def _flush_customers(self, connection: Connection, gone: Collection[str]) -> None:
         living = sorted(item for item in self._customers.items() if item[0] not in gone)
-        await _execute(
-            connection,
-            _ADD,
-            ((key, one.all_orders, one.placed_orders, one.spent, one.last_order_at) for key, one in living),
-        )
+        if living:
+            added = [(key, one.all_orders, one.placed_orders, one.spent, one.last_order_at) for key, one in living]
+            await connection.execute(_ADD, *_ADDED.arguments(added))
         await _execute(connection, LOOK_UP_LAST, ((key,) for key, one in living if one.cancelled))
 
     async def _flush_categories(self, connection: Connection, gone: Collection[str]) -> None:
         living = sorted(item for item in self._categories.items() if item[0][0] not in gone)
-        await _execute(
-            connection, _ADD_CATEGORIES, ((*key, one.placed_orders, one.last_order_at) for key, one in living)
-        )
+        if living:
+            added = [(*key, one.placed_orders, one.last_order_at) for key, one in living]
+            await connection.execute(_ADD_CATEGORIES, *_ADDED_CATEGORIES.arguments(added))
         await _execute(connection, LOOK_UP_LAST_OF_CATEGORIES, (key for key, one in living if one.cancelled))
 
 
