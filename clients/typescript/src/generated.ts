@@ -703,7 +703,7 @@ export interface PageOfProductResult {
   next_cursor: string | null;
 }
 /**
- * A product as every envelope shows it. `version` counts up with each change, also of its versions and rules. `archived_at`: since when no order of it is placed; null unless it is archived.
+ * A product as every envelope shows it. `version` counts up with each change, also of its versions and rules.
  */
 export interface ProductResult {
   id: string;
@@ -716,7 +716,7 @@ export interface ProductResult {
   created_at: string;
   updated_at: string;
   /**
-   * Absent where a release before version 1.1.0 of the contract made the answer
+   * Since when it is not sold; null: it is sold. Absent where a release before version 1.1.0 of the contract made the answer
    */
   archived_at?: string | null;
   catalog: {
@@ -779,7 +779,7 @@ export interface ProductDetailResult {
   created_at: string;
   updated_at: string;
   /**
-   * Absent where a release before version 1.1.0 of the contract made the answer
+   * Since when it is not sold; null: it is sold. Absent where a release before version 1.1.0 of the contract made the answer
    */
   archived_at?: string | null;
   catalog: {
