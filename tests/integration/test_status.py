@@ -65,7 +65,7 @@ async def test_the_system_from_nothing_to_a_dead_worker(system: System) -> None:
     done = [(one["operator"], one["what"], one["outcome"]) for one in after["actions"]["value"]]
     assert done == [("olga", "moved a change", "expanded -> dual_write"), ("olga", "discarded a dead letter", "done")]
 
-    worker.send(9)
+    worker.send(signal.SIGKILL)
     await worker.ended()
     await system.fetch("update worker_heartbeats set seen_at = now() - interval '1 hour'")
     dead = await status(system)
