@@ -1,5 +1,6 @@
 """`catalog status`: the whole system in one picture, also with no worker, and with half of the servers away."""
 
+import signal
 import uuid
 from typing import Any
 
