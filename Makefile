@@ -27,7 +27,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help .venv run test smoke lint format contract-check client clients page-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-backfill audit lock lock-node clean
+.PHONY: help .venv run test smoke lint format contract-check client clients page-check chaos fuzz test-model mutants soak bench bench-queries bench-admission bench-client bench-backfill audit lock lock-node clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z.-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -146,6 +146,9 @@ bench-queries: .venv ## Queries on a million rows, beside the same on a thousand
 
 bench-admission: .venv ## What tokens and limits cost a command
 	@$(BIN)/python -m tests.benchmarks.admission $(ARGS)
+
+bench-client: .venv ## The Python client beside a bare loop of aiokafka
+	@$(BIN)/python -m tests.benchmarks.client $(ARGS)
 
 bench-backfill: .venv ## Backfilled rows a second, beside one plain UPDATE
 	@$(BIN)/python -m tests.benchmarks.backfill $(ARGS)

@@ -209,7 +209,8 @@ class CatalogClient(Calls):
         return self._exchange
 
     async def _data(self, request: Request[T], message_id: str | None, timeout: Timeout, key: str | None) -> T:
-        return (await self._reply(request, message_id, timeout, key)).data
+        identity, envelope, settlement = await self._asked(request, message_id, timeout, key, None)
+        return self._read(request.kind, identity, envelope, settlement)
 
     async def _reply(
         self,
@@ -219,6 +220,24 @@ class CatalogClient(Calls):
         key: str | None,
         token: Token | None = None,
     ) -> Reply[T]:
+        identity, envelope, settlement = await self._asked(request, message_id, timeout, key, token)
+        data = self._read(request.kind, identity, envelope, settlement)
+        return Reply(
+            envelope.status_code,
+            envelope.message,
+            envelope.type,
+            data,
+            identity,
+            envelope.replayed,
+            envelope.deprecation,
+            envelope.sunset,
+            envelope,
+        )
+
+    async def _asked(
+        self, request: Request[T], message_id: str | None, timeout: Timeout, key: str | None, token: Token | None
+    ) -> tuple[str, Envelope, Settlement | None]:
+        """Ask; return the id under which that was done, the answer, and of a 500 what may follow."""
         exchange = self._opened
         is_command = request.kind.side == "commands"
         correlation_id = exchange.next_correlation_id()
@@ -232,7 +251,7 @@ class CatalogClient(Calls):
         envelope, settlement = await exchange.ask(
             identity, correlation_id, record, is_command=is_command, timeout_s=timeout_s, token=token
         )
-        return self._read(request.kind, identity, envelope, settlement)
+        return identity, envelope, settlement
 
     async def _sent(self, request: Request[Any], message_id: str | None, timeout: Timeout, key: str | None) -> str:
         identity = checked_id(message_id)
@@ -263,36 +282,25 @@ class CatalogClient(Calls):
         topic = f"{self._prefix}.{request.kind.side}"
         return Record(topic, request.key(identity) if key is None else key.encode(), headers, request.body())
 
-    def _read(self, kind: Kind[T], message_id: str, envelope: Envelope, settlement: Settlement | None) -> Reply[T]:
+    def _read(self, kind: Kind[T], message_id: str, envelope: Envelope, settlement: Settlement | None) -> T:
         if envelope.type == "error":
             error = error_of(message_id, envelope)
             if settlement is not None and isinstance(error, WithIncident):
                 error.later = partial(self._settled, kind, message_id, settlement)
             raise error
-        if envelope.headers.get("deprecation") and kind not in self._told:
+        if "deprecation" in envelope.raw_headers and kind not in self._told:
             self._told.add(kind)
             _log.warning(
                 "%s version %d is deprecated since %s, and may be refused from %s on",
                 kind.name, kind.version, envelope.deprecation, envelope.sunset,
             )  # fmt: skip
         try:
-            data = kind.read(envelope.data)
+            return kind.read(envelope.data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UnreadableReply(message_id, envelope, f"{type(error).__name__}: {error}") from error
-        return Reply(
-            envelope.status_code,
-            envelope.message,
-            envelope.type,
-            data,
-            message_id,
-            envelope.replayed,
-            envelope.deprecation,
-            envelope.sunset,
-            envelope,
-        )
 
     async def _settled(self, kind: Kind[T], message_id: str, settlement: Settlement) -> T:
-        return self._read(kind, message_id, await settlement.answer(), None).data
+        return self._read(kind, message_id, await settlement.answer(), None)
 
 
 def error_of(message_id: str, envelope: Envelope) -> Refused:

@@ -7,14 +7,14 @@ the time left; never after another answer.
 
 import asyncio
 import logging
+import os
 import random
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
-from uuid import uuid4
 
-from catalog_client.errors import NotSent, ReplyTimeout, UnreadableReply, wait_s_of
+from catalog_client.errors import NotConnected, NotSent, ReplyTimeout, UnreadableReply, wait_s_of
 from catalog_client.hooks import Counters, Hooks
 from catalog_client.replies import Envelope, read_envelope
 from catalog_client.requests import Record
@@ -29,6 +29,8 @@ _AFTER_LOSS_S: Final = 1.0
 """Queries are repeated within this time of a loss, spread over it."""
 _PUBLISH_AGAIN_S: Final = 0.25
 """After what Kafka did not take, for now."""
+_TICK_S: Final = 0.01
+"""What is due within the same one has one timer: a timer for each request would cost as much as its JSON."""
 _GIVEN_UP: Final = 100_000
 """So many requests are remembered whose reply may still come."""
 _TOO_MANY: Final = 429
@@ -67,12 +69,20 @@ class _Call:
     """A request in flight."""
 
     __slots__ = (
-        "began", "correlation_id", "deadline", "handed", "is_command", "is_delayed", "is_limited", "message_id",
-        "publishing", "record", "records", "reply", "settlement", "timer", "token", "wait_s",
+        "began", "correlation_id", "deadline", "handed", "is_command", "is_delayed", "is_limited", "is_overdue",
+        "message_id", "publisher", "publishing", "record", "records", "reply", "settlement", "tick", "token", "wait_s",
     )  # fmt: skip
 
     def __init__(
-        self, message_id: str, correlation_id: bytes, record: Record, *, is_command: bool, deadline: float | None
+        self,
+        message_id: str,
+        correlation_id: bytes,
+        record: Record,
+        token: Token,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        is_command: bool,
+        deadline: float | None,
     ) -> None:
         self.message_id = message_id
         self.correlation_id = correlation_id
@@ -80,10 +90,10 @@ class _Call:
         self.is_command = is_command
         self.deadline = deadline
         """In the loop's time; None: never."""
-        loop = asyncio.get_running_loop()
         self.began = loop.time()
         self.reply: asyncio.Future[Envelope] = loop.create_future()
-        self.timer: asyncio.TimerHandle | None = None
+        self.tick = 0
+        """When it is looked after next; 0: never."""
         self.wait_s = 0.0
         """Until the next repetition."""
         self.records = 0
@@ -94,9 +104,14 @@ class _Call:
         """A 429 came; a repetition is due."""
         self.is_delayed = False
         """Kafka did not take it; another try is due."""
+        self.is_overdue = False
+        """Time was up before it was published at all."""
+        self.publisher: asyncio.Task[Any] | None = None
+        """Whoever publishes it first."""
         self.publishing: asyncio.Task[None] | None = None
+        """A repetition."""
         self.settlement: Settlement | None = None
-        self.token: Token = ""
+        self.token = token
 
 
 class Exchange:
@@ -111,12 +126,15 @@ class Exchange:
         self._hooks = hooks
         self._repeat_after_s = repeat_after_s
         self._slots = asyncio.Semaphore(max_in_flight)
-        self._prefix = uuid4().hex[:12]
+        self._prefix = os.urandom(6).hex()
         self._number = 0
         self._waiting: dict[bytes, _Call] = {}
         self._given_up: dict[bytes, None] = {}
         self._settling: weakref.WeakValueDictionary[bytes, Settlement] = weakref.WeakValueDictionary()
+        self._due: dict[int, tuple[asyncio.TimerHandle, list[bytes]]] = {}
+        """What is to be looked after, by ticks of the loop's time; what has ended meanwhile stays until then."""
         self._listening: asyncio.Task[None] | None = None
+        self._listens = False
         self._loop = asyncio.get_running_loop()
 
     def next_correlation_id(self) -> str:
@@ -139,45 +157,56 @@ class Exchange:
 
         Raise NotSent, ReplyTimeout or UnreadableReply. Who is cancelled forgets the answer; a command stands.
         """
-        await self.listen()
         deadline = None if timeout_s is None else self._loop.time() + timeout_s
+        if not self._listens:
+            await self._listen(message_id, deadline)
         if self._slots.locked():
             await self._slot(message_id, deadline)
         else:
             await self._slots.acquire()
-        call = _Call(message_id, correlation_id.encode(), record, is_command=is_command, deadline=deadline)
-        call.token = self._token if token is None else token
+        call = _Call(
+            message_id,
+            correlation_id.encode(),
+            record,
+            self._token if token is None else token,
+            self._loop,
+            is_command=is_command,
+            deadline=deadline,
+        )
         self._waiting[call.correlation_id] = call
         try:
             call.wait_s = self._repeat_after_s
             self._arm(call, call.wait_s if is_command else None)
-            try:
-                await self._publish(call)
-            except NotTakenError as error:
-                self._not_taken(call, error)
+            await self._publish_first(call)
             envelope = await call.reply
             self.counters.answered += 1
             return envelope, call.settlement
         except BaseException:
             self._give_up(call.correlation_id)
+            if call.reply.done() and not call.reply.cancelled():
+                call.reply.exception()  # who was cancelled meanwhile does not want it
             raise
         finally:
             self._slots.release()
             del self._waiting[call.correlation_id]
-            if call.timer is not None:
-                call.timer.cancel()
             if call.publishing is not None:
                 call.publishing.cancel()
 
-    async def listen(self) -> None:
+    async def _listen(self, message_id: str, deadline: float | None) -> None:
         """Read replies; the first request waits for that, so that no reply can be missed."""
-        if self._listening is None:
-            self._listening = asyncio.create_task(self._wire.listen(self._on_reply, self._on_lost))
-        if not self._listening.done():
-            await asyncio.shield(self._listening)
-        elif self._listening.cancelled() or self._listening.exception() is not None:
-            failed, self._listening = self._listening, None
-            await failed
+        listening = self._listening
+        if listening is None or (listening.done() and (listening.cancelled() or listening.exception() is not None)):
+            self._listening = listening = asyncio.create_task(self._wire.listen(self._on_reply, self._on_lost))
+        try:
+            async with asyncio.timeout_at(deadline):
+                await asyncio.shield(listening)
+        except TimeoutError:
+            raise NotSent(message_id, "the reply topic could not be reached in time") from None
+        except asyncio.CancelledError:
+            if listening.cancelled():
+                raise NotConnected("the client was closed") from None
+            raise
+        self._listens = True
 
     async def _slot(self, message_id: str, deadline: float | None) -> None:
         try:
@@ -193,8 +222,8 @@ class Exchange:
             async with asyncio.timeout_at(deadline):
                 while True:
                     try:
-                        self.counters.sent += 1
                         await self._confirmed(record)
+                        self.counters.sent += 1
                         return
                     except NotTakenError as error:
                         if error.is_final:
@@ -210,17 +239,31 @@ class Exchange:
         except Exception as error:
             raise self._wire.explained(error) from error
 
+    async def _publish_first(self, call: _Call) -> None:
+        """Hand the record over, from the task of the caller, whom the timer interrupts when time is up meanwhile.
+
+        It is what `asyncio.timeout` does, with the timer that the request has anyway.
+        """
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - a coroutine runs in one
+        cancelling = task.cancelling()
+        call.publisher = task
+        try:
+            await self._publish(call)
+        except NotTakenError as error:
+            self._not_taken(call, error)
+        except asyncio.CancelledError:
+            if not call.is_overdue or task.uncancel() > cancelling:
+                raise
+        finally:
+            call.publisher = None
+
     async def _publish(self, call: _Call) -> None:
         """Hand the record over. Raise NotTakenError."""
-        record = await _with_token(call.record, call.token)
-        if call.deadline is None:
-            handed = await self._wire.publish(record)
-        else:
-            try:
-                async with asyncio.timeout_at(call.deadline):
-                    handed = await self._wire.publish(record)
-            except TimeoutError:
-                raise NotTakenError("Kafka cannot be reached", is_final=False) from None
+        record = call.record
+        handed = await self._wire.publish(
+            _authorised(record, call.token) if isinstance(call.token, str) else await _with_token(record, call.token)
+        )
         self.counters.sent += 1
         call.records += 1
         call.handed = handed
@@ -242,27 +285,40 @@ class Exchange:
 
     # Repeating -------------------------------------------------------------------------------------------------------
     def _arm(self, call: _Call, wait_s: float | None) -> None:
-        """Set the one timer of a request: its next repetition, or its end where that is earlier."""
-        if call.timer is not None:
-            call.timer.cancel()
+        """Say when a request is looked after next: for its next repetition, or its end where that is earlier."""
         at = None if wait_s is None else self._loop.time() + wait_s * (1 + random.random() * _JITTER)  # noqa: S311
         if call.deadline is not None and (at is None or at > call.deadline):
             at = call.deadline
-        call.timer = None if at is None else self._loop.call_at(at, self._on_time, call)
+        if at is None:
+            call.tick = 0
+            return
+        call.tick = tick = int(at / _TICK_S) + 1
+        due = self._due.get(tick)
+        if due is None:
+            timer = self._loop.call_at(tick * _TICK_S, self._on_tick, tick)
+            self._due[tick] = (timer, [call.correlation_id])
+        else:
+            due[1].append(call.correlation_id)
+
+    def _on_tick(self, tick: int) -> None:
+        for correlation_id in self._due.pop(tick)[1]:
+            call = self._waiting.get(correlation_id)
+            if call is not None and call.tick == tick and not call.reply.done():
+                self._on_time(call)
 
     def _on_time(self, call: _Call) -> None:
-        call.timer = None
-        if call.reply.done():
-            return
         if call.deadline is not None and self._loop.time() >= call.deadline:
             self._end_unanswered(call, "Kafka could not be reached in time")
+            if call.publisher is not None:
+                call.is_overdue = True
+                call.publisher.cancel()
             return
         if call.is_limited or call.is_delayed:
             call.is_limited = call.is_delayed = False
         elif call.is_command:
             call.wait_s *= 2
         self._arm(call, call.wait_s if call.is_command else None)
-        is_under_way = call.handed is not None and not call.handed.done()
+        is_under_way = call.publisher is not None or (call.handed is not None and not call.handed.done())
         if not is_under_way and (call.publishing is None or call.publishing.done()):
             call.publishing = asyncio.create_task(self._repeat(call))
 
@@ -371,15 +427,21 @@ class Exchange:
         for call in self._waiting.values():
             if not call.reply.done():
                 self._end_unanswered(call, "the client was closed")
+        for timer, _ in self._due.values():
+            timer.cancel()
+        self._due.clear()
 
 
 async def _with_token(record: Record, token: Token) -> Record:
     if not isinstance(token, str):
         made = token()
         token = made if isinstance(made, str) else await made
-    return Record(
-        record.topic, record.key, [*record.headers, ("authorization", b"Bearer " + token.encode())], record.body
-    )
+    return _authorised(record, token)
+
+
+def _authorised(record: Record, token: str) -> Record:
+    headers = [*record.headers, ("authorization", b"Bearer " + token.encode())]
+    return Record(record.topic, record.key, headers, record.body)
 
 
 def epoch_ms(timeout_s: float) -> int:

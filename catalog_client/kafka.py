@@ -177,7 +177,10 @@ class KafkaWire:
                 continue
             for records in fetched.values():
                 for record in records:
-                    on_reply(dict(record.headers), record.key, record.value or b"")
+                    try:
+                        on_reply(dict(record.headers), record.key, record.value or b"")
+                    except Exception:  # noqa: BLE001 - whatever one reply is, the others are read
+                        _log.exception("a reply cannot be read")
 
     @staticmethod
     async def _skip(consumer: AIOKafkaConsumer) -> None:

@@ -20,7 +20,13 @@ class Envelope:
     what is not known yet is kept as text."""
     data: Any
     """Plain JSON."""
-    headers: Mapping[str, str]
+    raw_headers: Mapping[str, bytes | None]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What came with it, as text."""
+        found = self.raw_headers.items()
+        return {name: value.decode("utf-8", "replace") for name, value in found if value is not None}
 
     @property
     def body(self) -> Mapping[str, Any]:
@@ -30,27 +36,27 @@ class Envelope:
     @property
     def correlation_id(self) -> str:
         """The request's."""
-        return self.headers.get("correlation_id", "")
+        return _text(self.raw_headers.get("correlation_id")) or ""
 
     @property
     def message_id(self) -> str | None:
         """The request's, where it had one."""
-        return self.headers.get("in_reply_to")
+        return _text(self.raw_headers.get("in_reply_to"))
 
     @property
     def replayed(self) -> bool:
         """Whether this is the stored outcome of an earlier delivery."""
-        return self.headers.get("replayed") == "true"
+        return self.raw_headers.get("replayed") == b"true"
 
     @property
     def deprecation(self) -> date | None:
         """Since when the version that was asked for is deprecated."""
-        return _date(self.headers.get("deprecation"))
+        return _date(self.raw_headers.get("deprecation"))
 
     @property
     def sunset(self) -> date | None:
         """From when on the version that was asked for may be refused."""
-        return _date(self.headers.get("sunset"))
+        return _date(self.raw_headers.get("sunset"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +79,18 @@ class Reply(Generic[T_co]):
 def read_envelope(body: bytes, headers: Mapping[str, bytes | None]) -> Envelope:
     """Read a reply. Raise ValueError for what is no envelope."""
     read = json.loads(body)
-    if not isinstance(read, dict) or not {"statusCode", "message", "type", "data"} <= read.keys():
-        raise ValueError("no envelope")
-    texts = {name: value.decode("utf-8", "replace") for name, value in headers.items() if value is not None}
-    return Envelope(read["statusCode"], read["message"], read["type"], read["data"], texts)
+    try:
+        return Envelope(read["statusCode"], read["message"], read["type"], read["data"], headers)
+    except (KeyError, TypeError):
+        raise ValueError("no envelope") from None
 
 
-def _date(text: str | None) -> date | None:
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+def _date(value: bytes | None) -> date | None:
+    text = _text(value)
     try:
         return date.fromisoformat(text) if text else None
     except ValueError:

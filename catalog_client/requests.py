@@ -1,6 +1,7 @@
 """What is asked: a kind in a version, its payload, and the record that carries it."""
 
 import json
+import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
@@ -30,7 +31,7 @@ class Kind(Generic[T]):
     read: Callable[[Any], T]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request(Generic[T]):
     """One request, before it has an id."""
 
@@ -49,14 +50,14 @@ class Request(Generic[T]):
         """Read what orders it out of the payload; where that has nothing of it, `otherwise`."""
         for path in self.kind.key:
             value: Any = self.payload
-            for part in path.split("."):
+            for part in path.split(".") if "." in path else (path,):
                 value = value.get(part) if isinstance(value, Mapping) else None
             if value is not None and value is not UNSET:
                 return str(value).encode()
         return otherwise.encode()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Record:
     """A record for one of the request topics. In the caller's own outbox a token is added when it is published."""
 
@@ -78,7 +79,7 @@ def read_nothing(data: Any) -> None:  # noqa: ANN401 - any JSON value
 def checked_id(message_id: str | None) -> str:
     """Return the id, or make one. Raise ValueError for one that the workers would not take."""
     if message_id is None:
-        return uuid.uuid4().hex
+        return os.urandom(16).hex()
     if not (1 <= len(message_id) <= _ID_CHARACTERS and message_id.isascii() and message_id.isprintable()):
         raise ValueError(f"message_id: 1 to {_ID_CHARACTERS} printable ASCII characters, not {message_id!r}")
     return message_id

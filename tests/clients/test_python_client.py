@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from catalog_client import (
     Forbidden,
     Hooks,
     InternalError,
+    NotConnected,
     NotSent,
     OrderLine,
     RateLimited,
@@ -29,7 +30,7 @@ from catalog_client import (
 )
 from catalog_client.requests import Record
 from catalog_client.testing import Answer, FakeCatalog
-from catalog_client.wire import NotTakenError
+from catalog_client.wire import NotTakenError, OnReply
 
 ADA_ID: Final = "0198c7a5-3c00-7000-8000-00000000ada0"
 ADA: Final[dict[str, Any]] = {
@@ -427,6 +428,39 @@ async def test_outside_of_its_block(fake: FakeCatalog) -> None:
             await catalog.__aenter__()
     async with catalog:
         await create(catalog)
+
+
+class Deaf(FakeCatalog):
+    """Has no reply topic for so many tries; then it takes for ever to be read."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    async def listen(self, on_reply: OnReply, on_lost: Callable[[], None]) -> None:
+        self.failures -= 1
+        if self.failures >= 0:
+            raise NotConnected("no reply topic")
+        if self.failures == -1:
+            await asyncio.Event().wait()
+        await super().listen(on_reply, on_lost)
+
+
+async def test_a_reply_topic_that_cannot_be_read() -> None:
+    """It is told, and tried again by the next request, which is not kept longer than its time-out; nothing is sent."""
+    fake = Deaf(2)
+    fake.answer("create_customer", ADA)
+    async with fake.client() as catalog:
+        for _ in range(2):
+            with pytest.raises(NotConnected, match="no reply topic"):
+                await create(catalog)
+        with pytest.raises(NotSent, match="in time"):
+            await create(catalog, timeout=0.05)
+        waiting = asyncio.create_task(create(catalog))
+        await asyncio.sleep(0)
+        assert not fake.received
+    with pytest.raises(NotConnected, match="closed"):
+        await waiting
 
 
 # A wire that fails ----------------------------------------------------------------------------------------------------
