@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import InitErrorDetails
@@ -33,6 +33,25 @@ class Payload(BaseModel):
     """What every payload obeys: strict types, no unknown fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", hide_input_in_errors=True, regex_engine="rust-regex")
+
+
+P = TypeVar("P", bound=Payload)
+
+
+def upcast(old: type[Payload], new: type[P]) -> Callable[[Payload], P]:
+    """Make the upcast to a payload that has all fields of the old one: what was given is given, others have defaults.
+
+    Nothing is validated twice: a day that was read is a day by now. Raises `TypeError` where it takes more than that.
+    """
+    gone = set(old.model_fields) - set(new.model_fields)
+    asked = {name for name, one in new.model_fields.items() if one.is_required()} - set(old.model_fields)
+    if gone or asked:
+        raise TypeError(f"{old.__name__} has no {sorted(asked)} for {new.__name__}, which has no {sorted(gone)}")
+
+    def to_new(payload: Payload) -> P:
+        return cast("P", new.model_construct(payload.model_fields_set, **dict(payload)))
+
+    return to_new
 
 
 class Role(StrEnum):

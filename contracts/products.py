@@ -46,6 +46,7 @@ from contracts.kinds import (
     Role,
     Version,
     refusal_of,
+    upcast,
 )
 from contracts.text import JsonObject, Text
 from contracts.values import value
@@ -146,10 +147,6 @@ class CreateProduct(Payload):
     category: Category | None = None
     tags: Tags | None = None
     catalog: Catalog | None = None
-
-
-def _to_v2(command: CreateProductV1) -> CreateProduct:
-    return CreateProduct(**dict(command))
 
 
 class UpdateProduct(Payload):
@@ -507,7 +504,7 @@ COMMANDS = (
                 1,
                 CreateProductV1,
                 examples=({"mnemonic": _OLD_MNEMONIC, "overview": _OLD.overview},),
-                upcast=_to_v2,
+                upcast=upcast(CreateProductV1, CreateProduct),
                 deprecated_on=date(2024, 6, 1),
                 sunset_on=date(2024, 12, 1),
                 alternative="create_product version 2",

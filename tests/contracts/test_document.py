@@ -3,17 +3,21 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Final
+from datetime import date
+from typing import Annotated, Any, Final
 
 import orjson
 import pytest
 
 from contracts.asyncapi import Deployment, document
 from contracts.errors import CustomerNotFoundError, NotFoundError
-from contracts.kinds import CREATED, DONE, Kind, Payload, Version
+from contracts.fields import absent
+from contracts.kinds import CREATED, DONE, Kind, Payload, Version, upcast
+from contracts.products import Day
 from contracts.registry import KINDS
 from contracts.release import release
 from contracts.schemas import references
+from contracts.text import Text
 from handlers.commands import COMMANDS
 from handlers.queries import QUERIES
 from tests.contracts.reader import Contract
@@ -223,3 +227,46 @@ def test_what_is_done_is_not_created() -> None:
         "place_order",
     }
     assert all(DONE in kind.answers or CREATED in kind.answers for kind in KINDS.values())
+
+
+class _Old(Payload):
+    """A payload as it was released."""
+
+    day: Day | None
+    name: Annotated[str, Text(1, 5)] = absent()
+    tags: list[str] | None = None
+
+
+class _New(_Old):
+    """The one that took its place."""
+
+    colour: str = "red"
+
+
+UPCAST: Final[Mapping[str, Mapping[str, Any]]] = {
+    "a day": {"day": "2026-01-31"},
+    "null": {"day": None, "tags": None},
+    "a text": {"day": None, "name": "é"},
+    "what may be left out": {"day": None},
+    "a list": {"day": "0001-01-01", "tags": ["a"]},
+    "all": {"day": "9999-12-31", "tags": [], "name": "x"},
+}
+
+
+@pytest.mark.parametrize("sent", UPCAST.values(), ids=UPCAST)
+def test_an_upcast_gives_on_what_was_given(sent: Mapping[str, Any]) -> None:
+    """Values as they were read; what was not sent counts as not sent; what is new has its default."""
+    old = Version(1, _Old).validated(orjson.dumps(sent))
+    new = upcast(_Old, _New)(old)
+    assert (type(new), new.colour, new.model_fields_set) == (_New, "red", set(sent))
+    assert {name: getattr(new, name) for name in sent} == {name: getattr(old, name) for name in sent}
+    assert isinstance(new.day, date | None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"), [(_New, _Old, "colour"), (Payload, _Old, "day"), (_Old, Payload, "tags")]
+)
+def test_an_upcast_that_takes_more_is_told(old: type[Payload], new: type[Payload], told: str) -> None:
+    """A field that is gone, and one that is asked for and was not."""
+    with pytest.raises(TypeError, match=told):
+        upcast(old, new)
