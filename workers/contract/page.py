@@ -32,6 +32,7 @@ th, td { text-align: left; vertical-align: top; padding: .3rem .6rem .3rem 0; bo
 dt { color: var(--quiet) }
 dd { margin: 0 0 .5rem }
 .warn { color: var(--warn) }
+@media (min-width: 40rem) { th, td:not(:last-child) { overflow-wrap: break-word } }
 @media (max-width: 40rem) {
   thead { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%) }
   table, caption, tbody, tr, td { display: block }
