@@ -707,6 +707,7 @@ async def test_topics_that_take_none(three_brokers: EmbeddedStack, wide_place: P
         while not first.done():
             assert not await edge.replies.publish([Message(good, b"k", b"other", [])])
             others += 1
+            await asyncio.sleep(0.02)
         failed = first.result()
         assert [(one.index, one.reason) for one in failed] == [
             (0, "topic takes no messages"),
