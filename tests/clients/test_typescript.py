@@ -1,8 +1,6 @@
 """The TypeScript client as it is shipped: what is generated, what is packed, and what its README says."""
 
-import asyncio
 import json
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +10,11 @@ import orjson
 import pytest
 
 from contracts.asyncapi import Deployment, document
-from tests.clients.drivers import ROOT
+from tests.clients.programs import TYPESCRIPT, run
 from tests.clients.world import World
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
 
-TYPESCRIPT: Final = ROOT / "clients" / "typescript"
-NODE: Final = ROOT / ".venv-tools" / "bin"
 _SNIPPET: Final = re.compile(r"^```ts\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _STRICT: Final = {
     "target": "es2024",
@@ -31,21 +27,6 @@ _STRICT: Final = {
     "types": ["node"],
     "typeRoots": [str(TYPESCRIPT / "node_modules" / "@types")],
 }
-
-
-async def run(*command: str, cwd: Path, env: dict[str, str] | None = None, given: bytes | None = None) -> str:
-    """Run a program; return what it wrote. Fail where it ends badly."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        cwd=cwd,
-        env={**os.environ, "PATH": f"{NODE}:{os.environ['PATH']}", **(env or {})},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await process.communicate(given)
-    assert process.returncode == 0, f"{command}: {out.decode()}{err.decode()}"
-    return out.decode()
 
 
 async def test_what_is_committed_is_what_is_generated(tmp_path: Path) -> None:

@@ -420,14 +420,14 @@ def test_commands_show_and_refuse(stack: EmbeddedStack, tmp_path: Path) -> None:
 
 
 def test_every_file_is_pinned() -> None:
-    """Kafka with its bridge from slf4j to its own log4j, and PostgreSQL for four platforms: all with their hash."""
+    """Kafka with its bridge from slf4j to its own log4j, PostgreSQL for four platforms, a compiler: all by hash."""
     kafka = {artifact.coordinate.rsplit(":", 1)[0]: artifact for artifact in artifacts.pinned("kafka")}
     bridge = kafka["org.apache.logging.log4j:log4j-slf4j-impl"]
     assert kafka["org.apache.kafka:kafka_2.13"].version == "4.3.0"
     assert bridge.version == kafka["org.apache.logging.log4j:log4j-core"].version
     postgres = artifacts.pinned("postgres")
     assert len(postgres) == 4
-    assert {len(artifact.sha256) for artifact in (*kafka.values(), *postgres)} == {64}
+    assert {len(artifact.sha256) for artifact in (*kafka.values(), *postgres, *artifacts.pinned("java"))} == {64}
 
 
 def _pinned(content: bytes) -> Artifact:

@@ -64,7 +64,10 @@ class Artifact:
 
 
 def pinned(group: str) -> list[Artifact]:
-    """Return a group of the lock file, in its order: `kafka`, or `postgres` (one artifact for each platform)."""
+    """Return a group of the lock file, in its order.
+
+    `kafka`; `postgres`, one artifact for each platform; `java`, a compiler for examples: the runtime has none.
+    """
     text = resources.files("workers.stack").joinpath("artifacts.lock").read_text(encoding="utf-8")
     return [Artifact(name, pin["sha256"], pin["bytes"]) for name, pin in tomllib.loads(text)[group].items()]
 

@@ -13,6 +13,7 @@ from jgo.maven import Artifact, MavenContext
 
 _KAFKA: Final = "org.apache.kafka:kafka_2.13:4.3.0"
 _POSTGRES: Final = "io.zonky.test.postgres:embedded-postgres-binaries-{platform}:18.4.0"
+_COMPILER: Final = "org.eclipse.jdt:ecj:3.43.0"
 _PLATFORMS: Final = ("linux-amd64", "linux-arm64v8", "darwin-amd64", "darwin-arm64v8")
 _HEADER: Final = "# Written by `python -m workers.stack.pin`: what the embedded stack fetches, by version and sha256.\n"
 
@@ -27,7 +28,7 @@ def main() -> None:
     lines = [_HEADER]
     with tempfile.TemporaryDirectory() as folder:
         context = MavenContext(repo_cache=Path(folder))
-        for group, coordinates in (("kafka", kafka), ("postgres", postgres)):
+        for group, coordinates in (("kafka", kafka), ("postgres", postgres), ("java", [_COMPILER])):
             lines.append(f"[{group}]\n")
             lines.extend(_pin(_artifact(context, name), name) for name in coordinates)
             lines.append("\n")
