@@ -1,5 +1,6 @@
 """The tree of commands, of which each is loaded when it is called: `catalog` alone and its help load none of them."""
 
+import gc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -109,6 +110,9 @@ def load(name: str) -> click.Command:
             raise
         msg = f"`{name}` needs what is not installed ({error.name} is missing)"
         raise OperatorError(msg, hint=f"pip install 'catalog-workers[{place.needs}]'") from None
+    if not gc.isenabled():  # since the start of this process
+        gc.freeze()
+        gc.enable()
     if isinstance(found, typer.Typer):
         group = get_group(found)
         group.name, group.help = name, place.summary
