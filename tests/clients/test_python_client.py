@@ -226,6 +226,7 @@ async def test_what_is_no_envelope(fake: FakeCatalog) -> None:
             ({"correlation_id": own}, b"{"),
             ({"correlation_id": own}, b"[]"),
             ({"correlation_id": b"somebody-else-1"}, b"{}"),
+            ({"correlation_id": b"somebody-else-2"}, b'{"statusCode":200,"message":"","type":"success","data":null}'),
             ({}, b""),
             ({"correlation_id": None}, b"null"),
         ):
