@@ -124,6 +124,8 @@ async def test_no_batch_holds_the_loop(engine: Engine) -> None:
             longest = Longest()
             await direct.pipeline(batch, lambda: True)
             times.append(longest.end())
+            if times[-1] <= PIECE * turn_s:
+                break  # the least decides
         held[name] = min(times) / turn_s
     assert {name: turns for name, turns in held.items() if turns > PIECE} == {}
 
