@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib import metadata, util
 from itertools import chain
 from pathlib import Path
@@ -27,6 +28,7 @@ WORKERS: Final = {"commands", "queries", "backfill"}
 SERVERS: Final = {"kafka", "postgres", "redis"}
 
 
+@cache
 def _pyproject() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
