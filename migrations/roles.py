@@ -44,6 +44,8 @@ PRIVILEGES: Final[Mapping[str, str]] = {
     "offset_rewinds": "select, insert",
     "parked_commands": ROWS,
     "key_fingerprints": KEPT,
+    "blocks": ROWS,
+    "block_log": "select, insert",
 }
 """What a worker needs, by table. A revision that adds a table adds its line here; a test compares the two."""
 

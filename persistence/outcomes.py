@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from handlers.readers import StoredOutcome
+from persistence.blocks import BLOCKS, NONE, Blocks, read_blocks
 from persistence.counters import DELTAS, CounterDeltas
 from persistence.engine import Connection, connected, transaction
 from persistence.faults import UniqueConflictError
@@ -59,6 +60,8 @@ class LookUp:
     known: Mapping[OutcomeKey, Known]
     standing: Standing
     any_parked: bool = False
+    blocks: Blocks = NONE
+    """Whom operators block, and which kinds."""
 
     @property
     def mark(self) -> datetime:
@@ -69,6 +72,7 @@ class LookUp:
 # What is still to be erased (`persistence.erasures`) is not shown; almost always there is nothing.
 _LOOK_UP: Final = f"""
 select m.stamped_before, {STANDING} as standing, exists (select from parked_commands) as any_parked,
+  {BLOCKS} as blocks,
   o.caller, o.message_id, o.cache_keys, o.subjects::text[] as subjects,
   case when o.subjects && e.customers then null else o.content_hmac end as content_hmac,
   case when o.subjects && e.customers then null else o.envelope end as envelope
@@ -121,7 +125,9 @@ async def look_up(engine: AsyncEngine, keys: Sequence[OutcomeKey]) -> LookUp:
         for row in rows
         if row["caller"] is not None
     }
-    return LookUp(known, Standing(rows[0]["stamped_before"], rows[0]["standing"]), rows[0]["any_parked"])
+    first = rows[0]
+    standing = Standing(first["stamped_before"], first["standing"])
+    return LookUp(known, standing, first["any_parked"], read_blocks(first["blocks"]))
 
 
 async def store(connection: Connection, outcomes: Sequence[Outcome], deltas: CounterDeltas | None = None) -> None:

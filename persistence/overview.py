@@ -29,6 +29,9 @@ select * from (
         state || coalesce(': ' || reason, '')
     from phase_wishes order by id desc limit $1)
     union all
+    (select acted_at, operator, action || 'ed a ' || target, name, reason
+    from block_log order by id desc limit $1)
+    union all
     (select rewound_at, operator, 'set a group back', log_topic || '/' || log_partition,
         from_offset || ' -> ' || to_offset
     from offset_rewinds order by id desc limit $1)) as every_kind

@@ -24,6 +24,7 @@ from typing import Any, Final
 LOADED: Final = (
     "workers.cli",
     "workers.backfill.commands",
+    "workers.blocks.commands",
     "workers.change.commands",
     "workers.command_line.mendable",
     "workers.command_line.requests",

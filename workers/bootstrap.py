@@ -24,6 +24,7 @@ from persistence import phases
 from persistence.address import Address, read_address
 from persistence.backfill.definition import load_definitions
 from persistence.backfill.signals import Signal
+from persistence.blocks import BlockReader
 from persistence.cache import RedisCache
 from persistence.engine import Connection, Engine, PoolSettings, connected, create_engine
 from persistence.log_positions import DecidedBefore, rewinds
@@ -417,6 +418,7 @@ async def run_query_worker(settings: Settings) -> int:
         new_id,
         Places(connections // 2),
         asyncio.Semaphore(min(connections - connections // 2 - 1, MOST_LOOK_UPS)),
+        blocks=BlockReader(parts.primary),
     )
     parts.edge.handle_by(lambda: pipeline)
     return await worker.run(_assemble(parts, jobs=_jobs(parts), databases=databases), _announce(settings))

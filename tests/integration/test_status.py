@@ -8,7 +8,7 @@ from tests.command_line import OPERATOR_KEY, catalog
 from tests.system import System
 
 BREAK = "alter table customers add constraint broken check (name not like 'Poison%')"
-SECTIONS = {"workers", "rates", "lag", "dead_letters", "backfills", "changes", "actions"}
+SECTIONS = {"workers", "rates", "lag", "dead_letters", "backfills", "changes", "blocks", "actions"}
 NOWHERE = "127.0.0.1:1"
 
 

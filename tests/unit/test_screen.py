@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from contracts.backfills import ChangeResult
+from persistence.blocks import Block
 from persistence.overview import Acted, WorkerSeen
 from workers import tables
 from workers.kafka.observation import PartitionHealth
@@ -47,6 +48,7 @@ def picture(**other: Any) -> Snapshot:  # noqa: ANN401
         "letters": Letters({"INTERNAL_ERROR": 412, "PARKED": 3}, complete=False),
         "backfills": [BackfillSeen("product_catalog", "paused", 0.25, 1_000, 2, "paused by olga")],
         "changes": [change],
+        "blocks": [Block("caller", "ada", "olga", "a runaway job", AT)],
         "actions": [Acted(AT, "olga", "replayed a dead letter", "catalog.commands.dead-letters/3/17", "done")],
     } | other
     return Snapshot(AT, **{name: read(value) for name, value in sections.items()})
@@ -98,6 +100,10 @@ Changes (0.5 s ago)
  change           phase       since                 by    last asked for
  product_catalog  dual_write  2026-01-31T12:00:00Z  olga  backfilled: refused (not yet)
 
+Blocks (0.5 s ago)
+ blocked  name  since                 by    reason
+ caller   ada   2026-01-31T12:00:00Z  olga  a runaway job
+
 Operators (0.5 s ago)
  when                  who   did                     to                                  became
  2026-01-31T12:00:00Z  olga  replayed a dead letter  catalog.commands.dead-letters/3/17  done
@@ -117,7 +123,7 @@ def test_a_narrow_terminal_breaks_no_id(monkeypatch: pytest.MonkeyPatch) -> None
         assert whole in text
 
 
-@pytest.mark.parametrize("name", ["workers", "lag", "letters", "backfills", "changes", "actions"])
+@pytest.mark.parametrize("name", ["workers", "lag", "letters", "backfills", "changes", "blocks", "actions"])
 def test_a_section_that_could_not_be_read_says_so(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its reason and its age; the others are as they were."""
     snapshot = picture(**{name: "Kafka is away"})
@@ -132,10 +138,12 @@ def test_a_section_that_could_not_be_read_says_so(name: str, monkeypatch: pytest
 
 def test_nothing_is_said_to_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty system has a line for each section, and says first that no worker runs."""
-    empty = picture(workers=[], lag=[], letters=Letters({}, complete=True), backfills=[], changes=[], actions=[])
+    empty = picture(
+        workers=[], lag=[], letters=Letters({}, complete=True), backfills=[], changes=[], blocks=[], actions=[]
+    )
     text = shown(empty, monkeypatch, 80)
     assert text.startswith("! no worker runs\n")
-    assert text.count(": none\n") == 7
+    assert text.count(": none\n") == 8
 
 
 def test_the_fields_of_the_json() -> None:
@@ -149,6 +157,7 @@ def test_the_fields_of_the_json() -> None:
         "lag": ["messages", "partition", "seconds", "topic"],
         "backfills": ["fraction", "held_by", "name", "rows_done", "rows_quarantined", "state"],
         "changes": ["asked_at", "asked_by", "change", "changed_at", "changed_by", "phase", "reason", "to", "wish"],
+        "blocks": ["blocked_at", "name", "operator", "reason", "target"],
         "actions": ["at", "of", "operator", "outcome", "what"],
     }  # fmt: skip
     assert told["dead_letters"]["value"] == {"by_reason": {"INTERNAL_ERROR": 412, "PARKED": 3}, "complete": False}

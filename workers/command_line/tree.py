@@ -53,6 +53,8 @@ COMMANDS: Final[Mapping[str, Place]] = {
     ),
     "status": Place("workers.overview.commands", "status", "Show the whole system on one screen."),
     "find": Place("workers.overview.commands", "find", "Say what became of a message; never what is in it."),
+    "block": Place("workers.blocks.commands", "block_app", "Refuse a caller or a kind, until it is taken back."),
+    "unblock": Place("workers.blocks.commands", "unblock_app", "Take a block back."),
     "dlq": Place(
         "workers.dlq.commands",
         "app",

@@ -35,6 +35,7 @@ def as_dict(snapshot: Snapshot) -> dict[str, Any]:
         "dead_letters": section(snapshot.letters, asdict),
         "backfills": section(snapshot.backfills, lambda rows: [asdict(one) for one in rows]),
         "changes": section(snapshot.changes, lambda rows: [_plain(asdict(one)) for one in rows]),
+        "blocks": section(snapshot.blocks, lambda rows: [_plain(asdict(one)) for one in rows]),
         "actions": section(snapshot.actions, lambda rows: [_plain(asdict(one)) for one in rows]),
     }
 
@@ -52,6 +53,7 @@ def show(snapshot: Snapshot) -> None:
     _section(told["dead_letters"], "Dead letters", ["reason", "open"], _letters)
     _section(told["backfills"], "Backfills", ["backfill", "state", "done", "rows", "aside", "held by"], _backfills)
     _section(told["changes"], "Changes", ["change", "phase", "since", "by", "last asked for"], _changes)
+    _section(told["blocks"], "Blocks", ["blocked", "name", "since", "by", "reason"], _blocks)
     _section(told["actions"], "Operators", ["when", "who", "did", "to", "became"], _actions)
 
 
@@ -154,6 +156,10 @@ def _changes(rows: Any) -> Rows:  # noqa: ANN401
         ]
         for one in rows
     ]
+
+
+def _blocks(rows: Any) -> Rows:  # noqa: ANN401
+    return [[one["target"], one["name"], one["blocked_at"], one["operator"], one["reason"]] for one in rows]
 
 
 def _actions(rows: Any) -> Rows:  # noqa: ANN401

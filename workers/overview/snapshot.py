@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 from contracts.backfills import ChangeResult
 from contracts.topics import Topics
 from persistence.backfill.definition import load_definitions
+from persistence.blocks import Block, show_blocks
 from persistence.dead_letter_actions import DeadLetterActions
 from persistence.engine import Connection, Engine, connected
 from persistence.overview import Acted, WorkerSeen, latest_actions, workers_of_a_day
@@ -90,6 +91,7 @@ class Snapshot:
     backfills: Section[Sequence[BackfillSeen]]
     changes: Section[Sequence[ChangeResult]]
     actions: Section[Sequence[Acted]]
+    blocks: Section[Sequence[Block]]
 
     @property
     def rates(self) -> Sequence[Rate]:
@@ -127,9 +129,9 @@ async def take_snapshot(session: Session) -> Snapshot:
     """Look at both servers at once; each has `SERVER_S` in all."""
     async with session.engine() as engine:
         database, log = await asyncio.gather(_database(engine), _log(session, engine))
-    workers, backfills, changes, actions = database
+    workers, backfills, changes, actions, blocks = database
     lag, letters = log
-    return Snapshot(datetime.now(UTC), workers, lag, letters, backfills, changes, actions)
+    return Snapshot(datetime.now(UTC), workers, lag, letters, backfills, changes, actions, blocks)
 
 
 async def _database(
@@ -139,6 +141,7 @@ async def _database(
     Section[Sequence[BackfillSeen]],
     Section[Sequence[ChangeResult]],
     Section[Sequence[Acted]],
+    Section[Sequence[Block]],
 ]:
     until = _Until(SERVER_S)
 
@@ -154,6 +157,7 @@ async def _database(
         await section(_backfills),
         await section(all_changes),
         await section(latest_actions),
+        await section(show_blocks),
     )
 
 

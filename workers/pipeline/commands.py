@@ -105,10 +105,11 @@ class CommandPipeline:
         firsts: dict[MessageKey, Identified] = {}
         asking = [one for one in asking if one.delivery.end is None]
         others = [one for one in asking if firsts.setdefault(one.key, one) is not one]
-        pending: list[Pending] = [*await self.refusal.refuse(list(firsts.values()), batch.known.mark)]
+        known = batch.known
+        pending: list[Pending] = [*await self.refusal.refuse(list(firsts.values()), known.mark, known.blocks)]
         if others:
             alone = [one for one in others if firsts[one.key].delivery.end is not None]
-            pending += await self.refusal.refuse(alone, batch.known.mark)
+            pending += await self.refusal.refuse(alone, known.mark, known.blocks)
             for one in others:
                 if (first := firsts[one.key].delivery).end is None:
                     pending.append(Following(one.delivery, one.key, one, first))

@@ -25,6 +25,7 @@ from handlers.queries import AT_ONCE, ELSE_LATER, INSTEAD, LOOK_UPS
 from handlers.queries.asked import Asked, QueryUseCase
 from handlers.readers import Readers
 from handlers.result import Result, Success
+from persistence.blocks import Blocks, nobody
 from persistence.engine import READ_TIMEOUT_MS, database_time
 from persistence.faults import Fault, fault_of
 from workers.pipeline.answering import Answering
@@ -73,6 +74,7 @@ class QueryPipeline:
     look_up_places: asyncio.Semaphore
     room: Room = field(default_factory=lambda: Room(ANSWER_BYTES))
     clock: Callable[[], float] = time.monotonic
+    blocks: Callable[[], Awaitable[Blocks]] = nobody
 
     async def __call__(self, records: Sequence[Record], custody: Custody) -> None:
         """Answer a batch; returns when each is answered, or is not ours any more."""
@@ -83,7 +85,7 @@ class QueryPipeline:
             try:
                 while left:
                     deliveries, identified, left = await self.intake.take_in(left)
-                    admitted = await self.refusal.refuse(identified)
+                    admitted = await self.refusal.refuse(identified, blocks=await self.blocks())
                     steps = chain(
                         map(batch.answer, _decided(deliveries)),
                         map(batch.deny_late, _late(deliveries)),

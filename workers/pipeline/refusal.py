@@ -7,6 +7,7 @@ once a batch.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from typing import Final
 
 from contracts import messages
 from contracts.errors import (
@@ -21,12 +22,16 @@ from contracts.errors import (
 )
 from contracts.kinds import ROLES_THAT_MAY, Kind, Payload, Role, Version
 from handlers.context import Context
+from persistence.blocks import NONE, Blocks
 from persistence.log_positions import DecidedBefore
 from workers.admission.rate import Charge, RateLimit
 from workers.pipeline.delivery import Admitted, Delivery, Identified
 from workers.pipeline.ends import Refused
 from workers.pipeline.fair_share import LoopShare
 from workers.ports import Position
+
+BLOCKED_RETRY_MS: Final = 60_000
+"""When a blocked caller should look again: nobody knows when an operator takes it back."""
 
 Clock = Callable[[], float]
 """Seconds since the epoch, by this worker's clock."""
@@ -44,7 +49,9 @@ class Refusal:
     decided_before: Mapping[Position, DecidedBefore] = field(default_factory=dict)
     """What had been decided, and is decided again after a restore."""
 
-    async def refuse(self, asking: Sequence[Identified], mark: datetime | None = None) -> list[Admitted]:
+    async def refuse(
+        self, asking: Sequence[Identified], mark: datetime | None = None, blocks: Blocks = NONE
+    ) -> list[Admitted]:
         """Judge all that have no end yet; `mark` is the purge mark of the outcomes. Returns those that may go on."""
         if mark is not None:
             expire((one.delivery for one in asking), mark)
@@ -56,7 +63,10 @@ class Refusal:
                     one.delivery.come_to(Refused(found))
                 else:
                     served.append(found)
-        await self._charge([asked for asked, _, _ in served if asked.delivery.replay is None])
+        if blocks:
+            _block(served, blocks)
+        charged = [one for one, _, _ in served if one.delivery.replay is None]
+        await self._charge([one for one in charged if one.delivery.end is None] if blocks else charged)
         admitted, loop = [], LoopShare()
         for one, kind, version in served:
             if one.delivery.end is not None:
@@ -148,6 +158,15 @@ class Refusal:
 
 _Served = tuple[Identified, Kind, Version]
 """Somebody who may ask for a version of a kind."""
+
+
+def _block(served: Iterable[_Served], blocks: Blocks) -> None:
+    """Refuse whom operators block, and what; but not what was put aside before, and comes back by their own will."""
+    for one, kind, _ in served:
+        delivery = one.delivery
+        if delivery.replay is None and not delivery.is_recalled and blocks.stops(one.identity.caller, kind.name):
+            details = {"retry_after_ms": BLOCKED_RETRY_MS, "blocked": True}
+            delivery.come_to(Refused(RateLimitedError("An operator has blocked this for now", details)))
 
 
 def expire(deliveries: Iterable[Delivery], mark: datetime) -> None:

@@ -1,0 +1,1 @@
+"""What operators stop by hand."""
