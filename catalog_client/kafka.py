@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition, errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.client import AIOKafkaClient
 from aiokafka.conn import CloseReason, collect_hosts, create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
@@ -192,7 +191,7 @@ class KafkaWire:
             except UnicodeDecodeError:
                 consumer.seek(partition, await consumer.position(partition) + 1)
 
-    def _watch(self, client: AIOKafkaClient) -> None:
+    def _watch(self, client: Any) -> None:  # noqa: ANN401 - aiokafka is untyped
         """Be told when a connection breaks: aiokafka heals it in silence, and what was asked over it may be lost."""
         on_closed = client._on_connection_closed  # noqa: SLF001
 
@@ -225,7 +224,7 @@ class KafkaWire:
     async def _make_topic(self, admin: AIOKafkaAdminClient) -> None:
         config = {"cleanup.policy": "delete", "retention.ms": _REPLIES_KEPT_MS, "segment.ms": _REPLIES_KEPT_MS}
         topic = NewTopic(self.reply_topic, 1, -1, replica_assignments={}, topic_configs=config)  # copies: the broker's
-        response = await admin.create_topics([topic])
+        response: Any = await admin.create_topics([topic])
         for _, code, text in response.topic_errors:
             if code == _FORBIDDEN:
                 raise NotConnected(
@@ -273,12 +272,13 @@ class KafkaWire:
         """Return why a broker did not answer, None where it did. Raise NotConnected where it would refuse us again."""
         try:
             async with asyncio.timeout(_ATTEMPT_S):
-                connection = await create_conn(host, port, client_id=self._client_id, **self._options)
+                connection: Any = await create_conn(host, port, client_id=self._client_id, **self._options)
                 try:
                     await connection.send(MetadataRequest([]))
                 finally:
                     with suppress(errors.KafkaError, OSError):
-                        await connection.close()
+                        if (closing := connection.close()) is not None:
+                            await closing
         except _REFUSALS as error:
             raise NotConnected(f"Kafka at {host}:{port} refuses our credentials: {_plain(error)}") from error
         except ssl.SSLCertVerificationError as error:

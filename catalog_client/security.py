@@ -85,5 +85,5 @@ class _Tokens(AbstractTokenProvider):  # type: ignore[misc]
     def __init__(self, token: Callable[[], Awaitable[str]]) -> None:
         self._token = token
 
-    async def token(self) -> str:
+    async def token(self) -> str:  # pyright: ignore[reportIncompatibleMethodOverride] - it is declared without a type
         return await self._token()

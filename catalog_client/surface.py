@@ -2,29 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from catalog_client.replies import Reply
 from catalog_client.requests import Kind, Record, Request
 from catalog_client.unset import Unset
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 Timeout = float | None | Unset
 """Seconds; None: wait for ever; UNSET: the client's."""
-
-
-class Pages(Protocol[T_co]):
-    """The `data` of a list, as far as one goes through it."""
-
-    @property
-    def items(self) -> tuple[T_co, ...]:
-        """Of this page."""
-
-    @property
-    def next_cursor(self) -> str | None:
-        """Where it goes on."""
 
 
 class Asking(ABC):

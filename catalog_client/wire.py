@@ -24,21 +24,27 @@ class Wire(Protocol):
     @property
     def reply_topic(self) -> str:
         """Where replies are read."""
+        ...
 
     async def start(self) -> None:
         """Connect. Raise NotConnected where that cannot be."""
+        ...
 
     async def listen(self, on_reply: OnReply, on_lost: Callable[[], None]) -> None:
         """Read the reply topic from its present end; returns when nothing that is asked from now on can be missed.
 
         `on_lost` is called whenever a connection broke. Raise NotConnected.
         """
+        ...
 
     async def publish(self, record: Record) -> asyncio.Future[Any]:
         """Hand a record over; the future is done when the broker has it. Raise NotTakenError."""
+        ...
 
     def explained(self, error: BaseException) -> NotTakenError:
         """Say why a future of `publish` failed."""
+        ...
 
     async def stop(self) -> None:
         """Disconnect. Whatever was handed over is published first."""
+        ...
