@@ -1,60 +1,53 @@
-"""The Python client puts a key where every other client of Kafka's default puts it."""
+"""What has one key goes to one partition, in every language."""
 
-import asyncio
+import json
 import random
-from typing import Any, Final
+from pathlib import Path
+from typing import Final
 
 import pytest
-from aiokafka import AIOKafkaProducer
-from aiokafka.partitioner import murmur2 as as_aiokafka_does
+from aiokafka.partitioner import murmur2 as aiokafka_murmur2
 
-from catalog_client import NotConnected, kafka
-from workers.kafka.producer import murmur2 as as_c_does
+from tests.clients.programs import TYPESCRIPT, java, run
+from workers.kafka.producer import murmur2
 
-OF_JAVA: Final = {
-    "21": -973932308,
-    "foobar": -790332482,
-    "a-little-bit-long-string": -985981536,
-    "a-little-bit-longer-string": -1486304829,
-    "lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8": -58897971,
-    "abc": 479470107,
+pytestmark = [pytest.mark.clients, pytest.mark.timeout(60)]
+
+ALPHABETS: Final = {
+    "latin": (0x20, 0x7F),
+    "umlauts": (0xC0, 0x250),
+    "greek": (0x391, 0x3CA),
+    "cyrillic": (0x410, 0x450),
+    "hebrew": (0x5D0, 0x5EB),
+    "arabic": (0x620, 0x64B),
+    "devanagari": (0x905, 0x93A),
+    "han": (0x4E00, 0x9FA5),
+    "emoji": (0x1F300, 0x1F5FF),
+    "mixed": (0x20, 0xD7FF),
 }
-"""What Kafka's own tests expect of its murmur2."""
-ALPHABETS: Final = ("abcXYZ019-_.@", "äöüßé", "абвгд", "漢字かな", "עברית", "😀🚀")
+_EACH: Final = 100
+_PARTITIONS: Final = 12
 
 
-@pytest.mark.parametrize(("key", "expected"), OF_JAVA.items())
-def test_java_hashes_alike(key: str, expected: int) -> None:
-    """Signed, in 32 bits."""
-    for murmur2 in (as_aiokafka_does, as_c_does):
-        assert murmur2(key.encode()) & 0xFFFFFFFF == expected & 0xFFFFFFFF
+def keys() -> list[str]:
+    """Make 1,000 keys of several alphabets and lengths, the same in each run."""
+    chosen = random.Random("keys")
+    return [
+        "".join(chr(chosen.randrange(*alphabet)) for _ in range(chosen.randrange(1, 40)))
+        for alphabet in ALPHABETS.values()
+        for _ in range(_EACH)
+    ]
 
 
-def test_a_thousand_keys_of_several_alphabets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The partitioner that the client's producer has masks the sign as Java does, with 7, 12 and 16 partitions."""
-    made: list[Any] = []
-
-    class Noted(AIOKafkaProducer):  # type: ignore[misc]
-        def __init__(self, **options: Any) -> None:  # noqa: ANN401 - aiokafka is untyped
-            super().__init__(**options)
-            made.append(self)
-
-    async def start() -> Any:  # noqa: ANN401
-        monkeypatch.setattr(kafka, "AIOKafkaProducer", Noted)
-        wire = kafka.KafkaWire("127.0.0.1:1", "keys", {}, "catalog.replies.keys", makes=False, deletes=False)
-        monkeypatch.setattr(wire, "_reach", _nothing)
-        with pytest.raises(NotConnected):
-            await wire.start()
-        return made[0]._partitioner
-
-    place = asyncio.run(start())
-    chance = random.Random(1)
-    for number in range(1000):
-        key = "".join(chance.choices(ALPHABETS[number % len(ALPHABETS)], k=1 + number % 40)).encode()
-        for partitions in (7, 12, 16):
-            numbers = list(range(partitions))
-            assert place(key, numbers, numbers) == (as_c_does(key) & 0x7FFFFFFF) % partitions
-
-
-async def _nothing() -> None:
-    """Nobody has to be reached."""
+async def test_one_key_one_partition(tmp_path: Path) -> None:
+    """1,000 keys go to the same partitions from Python, TypeScript and Java as by the workers' own murmur2."""
+    made = keys()
+    ours = [(murmur2(key.encode()) & 0x7FFFFFFF) % _PARTITIONS for key in made]
+    assert set(ours) == set(range(_PARTITIONS))
+    assert [(aiokafka_murmur2(key.encode()) & 0x7FFFFFFF) % _PARTITIONS for key in made] == ours
+    lines = "".join(json.dumps(key) + "\n" for key in made).encode()
+    typescript = await run("node", "test/partitions.ts", cwd=TYPESCRIPT, given=lines)
+    assert [int(line) for line in typescript.split()] == ours
+    source = (Path(__file__).parent / "java" / "Partitions.java").read_text(encoding="utf-8")
+    hexadecimal = "".join(key.encode().hex() + "\n" for key in made).encode()
+    assert [int(line) for line in (await java(source, tmp_path, given=hexadecimal)).split()] == ours
