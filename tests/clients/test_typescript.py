@@ -10,7 +10,10 @@ import orjson
 import pytest
 
 from contracts.asyncapi import Deployment, document
+from tests.clients.drivers import TYPESCRIPT as TYPESCRIPT_DRIVER
+from tests.clients.drivers import Driver, judged
 from tests.clients.programs import TYPESCRIPT, run
+from tests.clients.scenarios import filled, table
 from tests.clients.world import World
 
 pytestmark = [pytest.mark.clients, pytest.mark.timeout(120)]
@@ -34,6 +37,15 @@ async def test_what_is_committed_is_what_is_generated(tmp_path: Path) -> None:
     made = tmp_path / "generated.ts"
     await run("node", "generate.ts", str(made), cwd=TYPESCRIPT, given=orjson.dumps(document(Deployment())))
     assert (TYPESCRIPT / "src" / "generated.ts").read_text() == made.read_text()
+
+
+async def test_rows_that_need_no_server() -> None:
+    """The client on its test double passes the rows of the table that are marked so."""
+    rows = [filled(row, "fake") for row in table().rows.values() if "fake" in row["on"]]
+    async with Driver(TYPESCRIPT_DRIVER) as driver:
+        found = {row["name"]: list(judged(row, await driver.perform(row))) for row in rows}
+    assert len(found) > 30
+    assert not {name: deviations for name, deviations in found.items() if deviations}
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,8 @@ const KNOWN_MS = 10_000; // so long a topic that was just made may be unknown to
 const CLOSE_MS = 3_000; // so long a goodbye is waited for: a broker that is away never hears it
 const AGAIN_MS = 250;
 const REQUEST_MS = 10_000;
+const FETCH_MS = 1_000; // a broker without replies answers so soon
+const SILENT_MS = 5_000; // one that says nothing for so long has lost us, whatever the connection says
 const REPLIES_KEPT_MS = String(60 * 60 * 1000);
 const JOINED_BYTES = 512 * 1024; // a batch must stay below the brokers' limit, whatever it is joined of
 const JOINED_RECORDS = 1_000;
@@ -81,9 +83,14 @@ export class KafkaWire implements Wire {
 
   async start(): Promise<void> {
     await this.#reach();
+    this.#produce();
+  }
+
+  #produce(): void {
+    this.#known.clear();
     this.#producer = new Producer({
       ...this.#client,
-      retries: true, // until the call's own time is up: it does not wait for us then
+      retries: true, // while a batch may take; after that the call repeats it
       acks: ProduceAcks.ALL,
       partitioner: compatibilityPartitioner, // Java's: what has one key goes to one partition, in every language
       serializers: stringSerializers,
@@ -118,15 +125,20 @@ export class KafkaWire implements Wire {
   /** Publish records of one topic. */
   async #send(batch: readonly Handed[]): Promise<void> {
     const { topic } = batch[0]!.record;
+    const producer = this.#producer!;
     try {
-      await this.#exists(topic);
       const messages = batch.map(({ record: { key, headers, body } }) => ({ topic, key, headers, value: body }));
-      await this.#producer!.send({ messages });
+      await inTime(this.#exists(topic).then(() => producer.send({ messages })));
     } catch (error) {
-      if (batch.length > 1 && !this.#isClosed) {
+      if (error instanceof NotInTime && this.#producer === producer && !this.#isClosed) {
+        this.#produce(); // one that lost its broker may never come back from it
+        void soon(producer.close(true));
+      }
+      const isFinal = !this.#isClosed && this.#producer === producer;
+      if (isFinal && batch.length > 1) {
         await Promise.all(batch.map((one) => this.#send([one]))); // none suffers for another
       } else {
-        for (const { reject } of batch) reject(notTaken(error, !this.#isClosed));
+        for (const { reject } of batch) reject(notTaken(error, isFinal));
       }
       return;
     }
@@ -186,20 +198,21 @@ export class KafkaWire implements Wire {
     this.#consumer = consumer;
     try {
       if (this.#positions.size === 0) {
-        const ends = await consumer.listOffsets({ topics: [this.replyTopic], timestamp: ListOffsetTimestamps.LATEST });
+        const asked = consumer.listOffsets({ topics: [this.replyTopic], timestamp: ListOffsetTimestamps.LATEST });
+        const ends = await inTime(asked);
         (ends.get(this.replyTopic) ?? []).forEach((offset, partition) => this.#positions.set(partition, offset));
       }
       const offsets = [...this.#positions].map(([partition, offset]) => ({ topic: this.replyTopic, partition, offset }));
-      const stream = await consumer.consume({
+      const joined = consumer.consume({
         topics: [this.replyTopic],
         mode: "manual",
         fallbackMode: "earliest",
         offsets,
         autocommit: false,
         minBytes: 1,
-        maxWaitTime: 1_000,
+        maxWaitTime: FETCH_MS,
       });
-      this.#follow(consumer, stream);
+      this.#follow(consumer, await inTime(joined));
     } catch (error) {
       await soon(consumer.close(true));
       if (says(error, FORBIDDEN)) throw new NotConnected(`${this.#aboutTopic()}: READ on it is missing`, error);
@@ -218,15 +231,22 @@ export class KafkaWire implements Wire {
       this.#onReply({ headers, key: message.key ?? "", body: message.value ?? Buffer.alloc(0) });
     });
     consumer.on("client:broker:disconnect", () => this.#onLost());
-    let isOver = false;
+    let fetched = performance.now();
+    stream.on("fetch", () => (fetched = performance.now()));
     const again = (): void => {
-      if (isOver || this.#isClosed || this.#consumer !== consumer) return;
-      isOver = true;
+      clearInterval(watch);
+      if (this.#isClosed || this.#consumer !== consumer) return;
+      this.#consumer = undefined;
       this.#onLost();
       void soon(consumer.close(true));
       void this.#readAgain();
     };
-    stream.once("error", again);
+    const watch = setInterval(() => {
+      const isOurs = !this.#isClosed && this.#consumer === consumer;
+      if (!isOurs || performance.now() - fetched > SILENT_MS) again();
+    }, FETCH_MS);
+    watch.unref();
+    stream.on("error", again);
     stream.once("close", again);
   }
 
@@ -369,6 +389,21 @@ function reason(error: unknown): string {
   let last = "";
   for (const one of chain(error)) last = String(one["message"] ?? "") || last;
   return last || String(error);
+}
+
+class NotInTime extends Error {
+  override message = "Kafka did not answer in time";
+}
+
+/** Wait for the brokers' word: what a lost connection was asked may never be answered. Throws NotInTime. */
+async function inTime<T>(sent: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => (timer = setTimeout(() => reject(new NotInTime()), REQUEST_MS)));
+  try {
+    return await Promise.race([sent, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** Wait for a goodbye, or for as long as one takes. */
