@@ -222,9 +222,7 @@ class CommandPipeline:
             if (end := self._end_without(done, one)) is not None:
                 one.delivery.come_to(end)
             elif isinstance(one, Following):
-                done.stopped.add(
-                    one.delivery.position
-                )  # its first one has no outcome: it is judged when it comes again
+                done.stopped.add(one.delivery.position)  # its first one has no outcome: it is judged another time
             else:
                 began_at = time.perf_counter()
                 await self._run(done, one)
