@@ -158,13 +158,21 @@ def test_lock_pins_everything_with_hashes(lock: str) -> None:
     assert [line for line in requirements if not pinned.fullmatch(line)] == []
 
 
-def test_the_lock_of_the_checks_in_node_pins_by_hash_alone() -> None:
-    """What npm installs has a version and a hash each, and no address."""
-    text = (ROOT / "tests" / "contracts" / "node" / "package-lock.json").read_text(encoding="utf-8")
+@pytest.mark.parametrize("place", ["tests/contracts/node", "clients/typescript"])
+def test_what_node_installs_is_pinned_by_hash_alone(place: str) -> None:
+    """What npm installs has a version and a hash each, and no address, be it of who asks for money."""
+    text = (ROOT / place / "package-lock.json").read_text(encoding="utf-8")
     assert "://" not in text
     packages = {name: one for name, one in json.loads(text)["packages"].items() if name}
     assert packages
     assert all(one["version"] and one["integrity"].startswith("sha512-") for one in packages.values())
+
+
+def test_each_lock_is_looked_at() -> None:
+    """Wherever a package.json stands, its lock is one of those above."""
+    ignored = {"node_modules", ".venv", ".venv-tools", ".local"}
+    found = {path.parent for path in ROOT.rglob("package.json") if ignored.isdisjoint(path.relative_to(ROOT).parts)}
+    assert found == {ROOT / "tests/contracts/node", ROOT / "clients/typescript"}
 
 
 def test_locks_agree() -> None:
