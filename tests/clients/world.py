@@ -115,13 +115,14 @@ class World:
     # What became of it -----------------------------------------------------------------------------------------------
     async def records(self) -> Counter[str]:
         """Count the records on the command topic by message_id."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.stack.environment().kafka_bootstrap_servers)
+        # Not by a seek after `assign`, which aiokafka's own reset to the end may overtake
+        servers = self.stack.environment().kafka_bootstrap_servers
+        consumer = AIOKafkaConsumer(bootstrap_servers=servers, auto_offset_reset="earliest")
         await consumer.start()
         try:
             topics = [TopicPartition(f"{self.system.prefix}.commands", n) for n in range(self.system.partitions)]
             consumer.assign(topics)
             ends = await consumer.end_offsets(topics)
-            await consumer.seek_to_beginning(*topics)
             found: Counter[str] = Counter()
             while any([await consumer.position(topic) < ends[topic] for topic in topics]):
                 for records in (await consumer.getmany(timeout_ms=200)).values():
