@@ -99,7 +99,7 @@ class KafkaWire:
         if self._producer is not None:
             await self._producer.stop()
         if self._deletes and self._reading is not None:
-            with suppress(NotConnected, OSError):
+            with suppress(errors.KafkaError, OSError):
                 async with self._admin() as admin:
                     await admin.delete_topics([self.reply_topic])
 
@@ -125,8 +125,34 @@ class KafkaWire:
 
     # Replies ---------------------------------------------------------------------------------------------------------
     async def listen(self, on_reply: OnReply, on_lost: Callable[[], None]) -> None:
-        """Read the reply topic from its present end. Raise NotConnected."""
-        await self._have_reply_topic()
+        """Read the reply topic from its present end. Raise NotConnected.
+
+        A broker that went away since the start is waited for, as one that is away at the start.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + CONNECT_TIMEOUT_S
+        while True:
+            try:
+                async with asyncio.timeout_at(end):
+                    await self._have_reply_topic()
+                    consumer, ends = await self._reader()
+                break
+            except (errors.KafkaError, OSError, TimeoutError) as error:
+                is_forbidden = isinstance(error, errors.TopicAuthorizationFailedError)
+                if is_forbidden or isinstance(error, _REFUSALS) or loop.time() >= end:
+                    reason = "READ on it is missing" if is_forbidden else _plain(error)
+                    raise NotConnected(f"the reply topic {self.reply_topic} cannot be read: {reason}") from error
+            await asyncio.sleep(_AGAIN_S)
+        self._consumer = consumer
+        consumer.assign(list(ends))
+        for partition, offset in ends.items():
+            consumer.seek(partition, offset)
+        self._on_lost = on_lost
+        self._watch(consumer._client)  # noqa: SLF001 - it tells of a lost connection to nobody else
+        self._reading = asyncio.create_task(self._read(consumer, on_reply), name="read replies")
+
+    async def _reader(self) -> tuple[AIOKafkaConsumer, dict[TopicPartition, int]]:
+        """Make a consumer that is not assigned yet; also where each partition ends."""
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             client_id=self._client_id,
@@ -134,26 +160,13 @@ class KafkaWire:
             request_timeout_ms=int(_REQUEST_S * 1000),
             **self._options,
         )
-        self._consumer = consumer
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await consumer.start()
-                numbers = await self._partitions(consumer)
-                partitions = [TopicPartition(self.reply_topic, number) for number in sorted(numbers)]
-                ends = await consumer.end_offsets(partitions)
-        except (errors.KafkaError, TimeoutError) as error:
-            self._consumer = None
+            await consumer.start()
+            numbers = await self._partitions(consumer)
+            return consumer, await consumer.end_offsets([TopicPartition(self.reply_topic, n) for n in sorted(numbers)])
+        except BaseException:
             await consumer.stop()
-            reason = (
-                "READ on it is missing" if isinstance(error, errors.TopicAuthorizationFailedError) else _plain(error)
-            )
-            raise NotConnected(f"the reply topic {self.reply_topic} cannot be read: {reason}") from error
-        consumer.assign(partitions)
-        for partition in partitions:
-            consumer.seek(partition, ends[partition])
-        self._on_lost = on_lost
-        self._watch(consumer._client)  # noqa: SLF001 - it tells of a lost connection to nobody else
-        self._reading = asyncio.create_task(self._read(consumer, on_reply), name="read replies")
+            raise
 
     async def _partitions(self, consumer: AIOKafkaConsumer) -> set[int]:
         """Name the topic's partitions; a topic that was just made is not known at once."""
@@ -208,12 +221,13 @@ class KafkaWire:
             code = await self._code_of_topic(admin)
             if code == 0:
                 return
-            if not self._makes or code not in _NOT_THERE:
-                why = "it does not exist" if code in _NOT_THERE else _plain(errors.for_code(code)())
-                if code == _FORBIDDEN:
-                    why = "READ on it is missing, or it does not exist"
-                raise NotConnected(f"the reply topic {self.reply_topic} cannot be used: {why}")
-            await self._make_topic(admin)
+            if code in _NOT_THERE and self._makes:
+                await self._make_topic(admin)
+                return
+            if code not in {*_NOT_THERE, _FORBIDDEN}:
+                raise errors.for_code(code)
+            why = "READ on it is missing, or it does not exist" if code == _FORBIDDEN else "it does not exist"
+            raise NotConnected(f"the reply topic {self.reply_topic} cannot be used: {why}")
 
     async def _code_of_topic(self, admin: AIOKafkaAdminClient) -> int:
         """Look whether it exists; aiokafka's own question would ask for its creation."""
@@ -232,9 +246,10 @@ class KafkaWire:
                     " name one that exists (reply_topic=)"
                 )
             if code not in {0, errors.TopicAlreadyExistsError.errno}:
-                raise NotConnected(
-                    f"the reply topic {self.reply_topic} cannot be made: {text or errors.for_code(code).__name__}"
-                )
+                error = errors.for_code(code)
+                if error.retriable:
+                    raise error
+                raise NotConnected(f"the reply topic {self.reply_topic} cannot be made: {text or error.__name__}")
 
     @asynccontextmanager
     async def _admin(self) -> AsyncIterator[AIOKafkaAdminClient]:
@@ -247,8 +262,6 @@ class KafkaWire:
         try:
             await admin.start()
             yield admin
-        except errors.KafkaError as error:
-            raise NotConnected(f"Kafka at {self._servers} cannot be used: {_plain(error)}") from error
         finally:
             await admin.close()
 

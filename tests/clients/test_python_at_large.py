@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from aiokafka.admin import NewTopic
 
-from catalog_client import CatalogClient, ReplyTimeout, results
+from catalog_client import CatalogClient, NotSent, ReplyTimeout, results
 from tests.clients.drivers import ROOT
 from tests.clients.world import World
 
@@ -55,6 +56,28 @@ async def test_thousands_while_all_of_it_is_killed(place: World) -> None:
         for number, outcome in enumerate(outcomes):
             assert (f"{number} {run}" in stored) == (outcome is not None and outcome.status_code == 201)
         assert catalog.counters.waiting == 0
+
+
+@pytest.mark.parametrize("reply_topic", [None, "theirs"])
+async def test_a_broker_that_dies_before_the_first_request(place: World, reply_topic: str | None) -> None:
+    """A request is answered whose broker was away when the client wished to read replies; a short one ends in time."""
+    servers, prefix = place.stack.environment().kafka_bootstrap_servers, place.system.prefix
+    topic = None
+    if reply_topic is not None:
+        topic = f"{prefix}.replies.{reply_topic}-{uuid.uuid4().hex}"
+        await place.system.admin.create_topics([NewTopic(topic, 1, 1)])
+    token = place.token("admin", "early")
+    name = f"early-{uuid.uuid4().hex}"
+    async with CatalogClient(servers, token=token, name=name, prefix=prefix, reply_topic=topic) as catalog:
+        await place.act("kill the broker")
+        patient = asyncio.create_task(
+            catalog.create_customer(name="Early", email=f"{uuid.uuid4().hex}@example.com", timeout=60)
+        )
+        with pytest.raises(NotSent):
+            await catalog.create_customer(name="Early", email=f"{uuid.uuid4().hex}@example.com", timeout=0.5)
+        assert not patient.done()
+        await place.act("start the broker")
+        assert (await patient).name == "Early"
 
 
 async def _answered(catalog: CatalogClient, least: int) -> bool:

@@ -47,17 +47,32 @@ def matrix(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 class Together:
-    """Has an act done once, when every driver of the row asks for it."""
+    """Has an act done once, when every driver that is still at its row asks for it."""
 
     def __init__(self, place: World, drivers: int) -> None:
         self._place = place
-        self._barrier = asyncio.Barrier(drivers)
+        self._drivers = drivers
+        self._asking = 0
+        self._done = 0
+        self._changed = asyncio.Condition()
 
     async def act(self, what: str) -> None:
         """Wait for the others, and have it done."""
-        if await self._barrier.wait() == 0:
-            await self._place.act(what)
-        await self._barrier.wait()
+        async with self._changed:
+            number = self._done
+            self._asking += 1
+            await self._changed.wait_for(lambda: self._done > number or self._asking == self._drivers)
+            if self._done == number:
+                await self._place.act(what)
+                self._asking = 0
+                self._done += 1
+            self._changed.notify_all()
+
+    async def leave(self) -> None:
+        """Wait for one less: whoever failed asks for nothing any more, and what was stopped has to be started."""
+        async with self._changed:
+            self._drivers -= 1
+            self._changed.notify_all()
 
 
 async def performed(
@@ -72,9 +87,14 @@ async def performed(
         json.loads(json.dumps(filled_in).replace("{instance}", str(number)))
         for number in range(row.get("instances", 1))
     ]
-    answers = await asyncio.gather(
-        *(driver.perform(one, together.act) for driver, one in zip(drivers, rows, strict=False))
-    )
+
+    async def row_by(driver: Driver, one: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return await driver.perform(one, together.act)
+        finally:
+            await together.leave()
+
+    answers = await asyncio.gather(*(row_by(driver, one) for driver, one in zip(drivers, rows, strict=False)))
     for one, answer in zip(rows, answers, strict=True):
         found += judged(one, answer)
     wanted = filled_in.get("world", {})

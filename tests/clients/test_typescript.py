@@ -93,7 +93,7 @@ async def test_first_example(installed: Path, place: World) -> None:
     }
     said = await run("node", "snippet0.ts", cwd=installed, env=env)
     assert "created" in said
-    assert "Ada Lovelace" in said
+    assert "Grace Hopper" in said
     assert "somebody has this address already" in await run("node", "snippet0.ts", cwd=installed, env=env)
 
 

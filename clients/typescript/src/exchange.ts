@@ -86,6 +86,8 @@ class Call {
   /** Until the next repetition. */
   waitMs: number;
   timer: NodeJS.Timeout | undefined;
+  /** What the timer is set for; it may ring a moment early, so that the clock does not tell. */
+  due: "repetition" | "end" | "look" = "look";
   settlement: Settlement | undefined;
 
   constructor(question: Question, repeatAfterMs: number) {
@@ -257,15 +259,21 @@ export class Exchange {
   #arm(call: Call, waitMs: number | undefined): void {
     clearTimeout(call.timer);
     const left = call.deadline === undefined ? Infinity : call.deadline - performance.now();
-    const wait = Math.min(left, waitMs === undefined ? Infinity : waitMs * (1 + Math.random() * JITTER));
+    const repetition = waitMs === undefined ? Infinity : waitMs * (1 + Math.random() * JITTER);
+    const wait = Math.min(left, repetition);
+    call.due = wait > LONGEST_TIMER_MS ? "look" : left <= repetition ? "end" : "repetition";
     call.timer =
       wait === Infinity ? undefined : setTimeout(() => this.#onTime(call), Math.min(Math.ceil(wait), LONGEST_TIMER_MS));
   }
 
   #onTime(call: Call): void {
     if (call.isDone) return;
-    if (call.deadline !== undefined && performance.now() >= call.deadline) {
+    if (call.due === "end") {
       this.#endUnanswered(call);
+      return;
+    }
+    if (call.due === "look" && !call.question.isCommand) {
+      this.#arm(call, undefined);
       return;
     }
     const { isCommand, messageId } = call.question;

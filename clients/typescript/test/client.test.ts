@@ -189,6 +189,20 @@ test("a query is asked again only after a connection was lost", async () => {
   assert.equal(catalog.counters.repeated, 1);
 });
 
+test("a timer that rings before the clock says so ends its call, and repeats no query", async (context) => {
+  const now = performance.now.bind(performance);
+  context.mock.method(performance, "now", () => Math.floor(now() / 25) * 25);
+  const fake = new FakeCatalog();
+  fake.ignore("get_customer");
+  await using catalog = await fake.connect({ repeatAfterMs: 5 });
+  const asked = Array.from({ length: 20 }, (_, number) =>
+    thrown(catalog.getCustomer({ customer_id: ADA_ID }, { timeoutMs: 40 + number }), ReplyTimeout),
+  );
+  await Promise.all(asked);
+  assert.equal(fake.received.length, 20);
+  assert.equal(catalog.counters.repeated, 0);
+});
+
 test("so many in flight; the next waits for an end, and is not sent where there is none in time", async () => {
   const fake = new FakeCatalog();
   fake.answer("create_customer", ADA, { afterMs: 30 });
