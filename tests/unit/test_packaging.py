@@ -227,11 +227,11 @@ def test_readme_names_only_make_targets_that_exist() -> None:
 
 
 def test_ci_needs_no_terminal() -> None:
-    """`.ci/run` is executable and runs lint, contract-check, test and smoke, in that order."""
+    """`.ci/run` is executable and runs lint, contract-check, test, smoke and clients, in that order."""
     script = ROOT / ".ci" / "run"
     assert script.stat().st_mode & 0o111
     steps = re.findall(r"^step (\S+)$", script.read_text(encoding="utf-8"), re.MULTILINE)
-    assert steps == [".venv", "lint", "contract-check", "test", "smoke"]
+    assert steps == [".venv", "lint", "contract-check", "test", "smoke", "clients"]
 
 
 def _seconds_of_a_wall_clock(compare: ast.Compare) -> float | None:
